@@ -1,0 +1,36 @@
+"""Metrics of a spoofing countermeasure: numpy only, O(n log n), with the official definitions.
+
+Conventions, those of the research field: a score grows towards bona fide; a **miss** is a bona
+fide trial rejected, a **false alarm** a spoof trial accepted. Mind that
+:class:`voiceguard.results.OperatingPoint` speaks from the detector's side, where the thing to be
+found is the spoof: its ``miss_rate`` is the false-alarm rate here, and the other way round.
+
+Each metric takes the bona fide scores, then the spoof scores, and gives a small frozen result
+whose figure is ``.value``; ``float(result)`` gives it too.
+
+>>> from voiceguard import metrics
+>>> metrics.eer([0.9, 0.8, 0.3], [0.1, 0.2, 0.4]).value
+0.3333333333333333
+"""
+
+from __future__ import annotations
+
+from voiceguard.metrics.cost import DetectionCost, act_dcf, bayes_threshold, min_dcf
+from voiceguard.metrics.curves import EqualErrorRate, ErrorCurve, det, eer, error_curve, roc
+from voiceguard.metrics.information import Cllr, cllr, min_cllr
+
+__all__ = [
+    "Cllr",
+    "DetectionCost",
+    "EqualErrorRate",
+    "ErrorCurve",
+    "act_dcf",
+    "bayes_threshold",
+    "cllr",
+    "det",
+    "eer",
+    "error_curve",
+    "min_cllr",
+    "min_dcf",
+    "roc",
+]
