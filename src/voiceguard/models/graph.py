@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from voiceguard.errors import ParameterError
+from voiceguard.features._base import FrontEnd
 
 SPOOF_INDEX = 0
 BONAFIDE_INDEX = 1
@@ -250,7 +251,8 @@ class GraphPool(nn.Module):
 class GraphBackEnd(nn.Module):
     """From a feature map to an embedding and two logits; the base of the AASIST family.
 
-    Attributes lie flat so that published state dicts load by name.
+    A subclass sets :attr:`front_end` and writes ``forward`` from (batch, n) to a
+    :class:`ModelOutput`. Attributes lie flat so that published state dicts load by name.
 
     Parameters
     ----------
@@ -261,6 +263,8 @@ class GraphBackEnd(nn.Module):
     config : GraphConfig
         Sizes of the graph layers.
     """
+
+    front_end: FrontEnd
 
     def __init__(self, *, channels: int, frequency_nodes: int, config: GraphConfig) -> None:
         super().__init__()
@@ -291,6 +295,10 @@ class GraphBackEnd(nn.Module):
         """Width of the embedding."""
         width: int = self.out_layer.in_features
         return width
+
+    def score(self, output: ModelOutput) -> Tensor:
+        """Log-odds of bona fide as trained, logit 1 - logit 0 [shape=(batch,)]."""
+        return output.logits[:, BONAFIDE_INDEX] - output.logits[:, SPOOF_INDEX]
 
     def back_end(self, feature_map: Tensor) -> ModelOutput:
         """Run the graphs.

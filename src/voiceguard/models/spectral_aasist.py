@@ -17,13 +17,7 @@ from torch.nn import functional as F
 
 from voiceguard.errors import ParameterError
 from voiceguard.features import build_front_end
-from voiceguard.models.graph import (
-    BONAFIDE_INDEX,
-    SPOOF_INDEX,
-    GraphBackEnd,
-    GraphConfig,
-    ModelOutput,
-)
+from voiceguard.models.graph import GraphBackEnd, GraphConfig, ModelOutput
 
 
 @dataclass(frozen=True)
@@ -218,10 +212,6 @@ class SpectralAASIST(GraphBackEnd):
             If the waveform has the wrong shape or is too short for one frame.
         """
         return self.back_end(self.feature_map(waveform))
-
-    def score(self, output: ModelOutput) -> Tensor:
-        """Log-odds of bona fide as trained, logit 1 - logit 0 [shape=(batch,)]."""
-        return output.logits[:, BONAFIDE_INDEX] - output.logits[:, SPOOF_INDEX]
 
 
 def _height(bins: int, strides: list[int]) -> int:
