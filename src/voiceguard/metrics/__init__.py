@@ -18,13 +18,33 @@ from __future__ import annotations
 from voiceguard.metrics.cost import DetectionCost, act_dcf, bayes_threshold, min_dcf
 from voiceguard.metrics.curves import EqualErrorRate, ErrorCurve, det, eer, error_curve, roc
 from voiceguard.metrics.information import Cllr, cllr, min_cllr
+from voiceguard.metrics.tandem import (
+    ASVSPOOF5_ASV_RATES,
+    ArchitectureAgnosticCost,
+    AsvRates,
+    TandemCost,
+    TandemCosts,
+    TandemEer,
+    a_dcf,
+    asv_rates,
+    min_tdcf,
+    t_eer,
+)
 
 __all__ = [
+    "ASVSPOOF5_ASV_RATES",
+    "ArchitectureAgnosticCost",
+    "AsvRates",
     "Cllr",
     "DetectionCost",
     "EqualErrorRate",
     "ErrorCurve",
+    "TandemCost",
+    "TandemCosts",
+    "TandemEer",
+    "a_dcf",
     "act_dcf",
+    "asv_rates",
     "bayes_threshold",
     "cllr",
     "det",
@@ -32,5 +52,7 @@ __all__ = [
     "error_curve",
     "min_cllr",
     "min_dcf",
+    "min_tdcf",
     "roc",
+    "t_eer",
 ]
