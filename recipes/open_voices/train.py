@@ -1,0 +1,175 @@
+"""Train the spectral AASIST on the open-voices corpus; resumes where it stopped.
+
+    python train.py hparams/base.yaml --data_folder ../../../shared/corpus --work work
+
+Writes ``work/<name>/`` (checkpoints, ``log.csv``, ``average.safetensors``) and, at the end, one row
+of ``results.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from judge import HeldOut
+from safetensors.torch import save_file
+from split import sampling_weights, split
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
+from voiceguard.training.augment import ChannelConfig, ChannelSimulator
+from voiceguard.training.brain import CountermeasureBrain, Schedule, TeacherTargets
+from voiceguard.training.corpus import Corpus, open_corpus
+from voiceguard.training.data import Batch, CropDataset
+from voiceguard.training.rooms import room_bank
+
+
+def rooms(work: Path, seed: int) -> np.ndarray:
+    """The bank of simulated rooms, made once."""
+    path = work / "rooms.npy"
+    if not path.is_file():
+        np.save(path, room_bank(200, seed=seed))
+    return np.load(path)
+
+
+def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset:
+    """Training crops of the chosen fold."""
+    train = split(corpus.rows, hparams["fold"]).train
+    return CropDataset(
+        corpus,
+        train,
+        sampling_weights([corpus.rows[i] for i in train]),
+        length=hparams["crop_samples"],
+        per_epoch=hparams["crops_per_epoch"],
+        simulator=ChannelSimulator(
+            ChannelConfig(**hparams["channel"]), rooms(work, hparams["seed"])
+        ),
+        clean_share=hparams["clean_share"],
+        seed=hparams["seed"],
+    )
+
+
+def teacher(work: Path, hparams: dict[str, Any]) -> TeacherTargets | None:
+    """Targets of ``teacher.py``, where the recipe asks for them."""
+    if not hparams["teacher"]:
+        return None
+    stored = np.load(work / f"teacher_fold{hparams['fold']}.npz")
+    return TeacherTargets(torch.from_numpy(stored["features"]), torch.from_numpy(stored["logits"]))
+
+
+def modules(hparams: dict[str, Any], axes: int) -> dict[str, torch.nn.Module]:
+    """The network and its projection onto the teacher's features, seeded."""
+    torch.manual_seed(hparams["seed"])
+    model = SpectralAASIST(SpectralAASISTConfig.from_dict(hparams["model"]))
+    width = model.out_layer.in_features
+    return {"model": model, "view": torch.nn.Linear(width, axes)}
+
+
+def make_brain(
+    hparams: dict[str, Any], parts: dict[str, torch.nn.Module], folder: Path
+) -> CountermeasureBrain:
+    """The Brain with its optimiser, averaged weights and checkpoints."""
+    steps = hparams["crops_per_epoch"] // hparams["batch_size"]
+    average = AveragedModel(
+        parts["model"],
+        multi_avg_fn=get_ema_multi_avg_fn(hparams["average_decay"]),
+        use_buffers=True,
+    )
+    counter = sb.utils.epoch_loop.EpochCounter(limit=hparams["epochs"])
+    checkpointer = sb.utils.checkpoints.Checkpointer(
+        folder / "checkpoints",
+        recoverables={**parts, "average": average, "counter": counter},
+    )
+    settings = {
+        **{k: hparams[k] for k in ("label_smoothing", "belief_weight", "view_weight", "seed")},
+        "schedule": Schedule(
+            peak=hparams["learning_rate"],
+            total_steps=steps * hparams["epochs"],
+            decay_share=hparams["decay_share"],
+        ),
+        "average": average,
+        "counter": counter,
+        "steps_per_epoch": steps,
+    }
+
+    def optimiser(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            parameters, lr=hparams["learning_rate"], weight_decay=hparams["weight_decay"]
+        )
+
+    return CountermeasureBrain(
+        parts, optimiser, settings, {"device": "cpu", "noprogressbar": True}, checkpointer
+    )
+
+
+def fit(brain: CountermeasureBrain, data: CropDataset, batch_size: int) -> None:
+    """Run the remaining epochs."""
+    loader = DataLoader(data, batch_size=batch_size, collate_fn=Batch.collate, drop_last=True)
+    original = brain.on_stage_start
+
+    def on_stage_start(stage: sb.Stage, epoch: int | None = None) -> None:
+        data.epoch = epoch or 0
+        original(stage, epoch)
+
+    brain.on_stage_start = on_stage_start
+    brain.fit(brain.hparams.counter, loader)
+
+
+class Log:
+    """One row an epoch in ``log.csv``, and on the terminal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start = time.monotonic()
+
+    def __call__(self, epoch: int, figures: dict[str, float]) -> None:
+        row = {"epoch": epoch, "minutes": round((time.monotonic() - self.start) / 60, 1)}
+        row |= {name: round(value, 4) for name, value in figures.items()}
+        new = not self.path.is_file()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print(json.dumps(row), flush=True)
+
+
+def main(argv: list[str]) -> None:
+    hparams_file, run_options, overrides = sb.parse_arguments(argv)
+    with open(hparams_file) as file:
+        text = file.read()
+    hparams = load_hyperpyyaml(text, overrides)
+    digest = hashlib.sha256((text + (overrides or "")).encode()).hexdigest()[:10]
+    torch.set_num_threads(hparams["threads"])
+    work = Path(hparams["work"])
+    folder = work / hparams["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = open_corpus(hparams["data_folder"], work / "cache")
+    targets = teacher(work, hparams)
+    parts = modules(hparams, targets.features.shape[1] if targets else 1)
+    brain = make_brain(hparams, parts, folder)
+    brain.teacher = targets
+    brain.judge = HeldOut(corpus, hparams["fold"], limit=hparams["judge_clips"])
+    brain.on_epoch = Log(folder / "log.csv")
+    fit(brain, dataset(corpus, hparams, work), hparams["batch_size"])
+    average = brain.hparams.average.module
+    save_file(
+        {name: tensor.contiguous() for name, tensor in average.state_dict().items()},
+        folder / "average.safetensors",
+        metadata={"config": json.dumps(average.config.to_dict()), "hparams": digest},
+    )
+    print(f"wrote {folder / 'average.safetensors'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,231 @@
+"""One channel for both classes: what may happen to a voice between a mouth and a detector.
+
+The corpus must not give its classes away by level, noise floor, bandwidth, codec or silence at the
+ends. :class:`ChannelSimulator` therefore draws, from the same distributions for every clip: a crop,
+a room, a noise floor, a microphone's colour, a codec chain with its band, clipping, dither and gain.
+Everything follows from one ``numpy.random.Generator``: the same seed gives the same sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from voiceguard.errors import ParameterError
+from voiceguard.training.codecs import CODECS, round_trip
+
+Samples = npt.NDArray[np.float32]
+SAMPLE_RATE = 16_000
+
+_WIDE_CODECS = ("g722", "opus", "mp3", "aac")
+_NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
+_NARROW_WEIGHTS = np.array([0.28, 0.22, 0.14, 0.08, 0.12, 0.08, 0.08])
+
+
+@dataclass(frozen=True)
+class ChannelConfig:
+    """How often each part of the channel is in the way; probabilities in [0, 1].
+
+    Parameters
+    ----------
+    room, noise, colour, clip, dither : float
+        Reverberation, additive noise, a random spectral tilt, hard clipping, a dither floor.
+    narrowband : float
+        An 8 kHz path (telephone band, then a narrow-band codec or none).
+    wide_codec : float
+        A 16 kHz codec, where the path is not narrow.
+    second_codec : float
+        A further narrow-band codec behind the first.
+    snr_db : tuple of float
+        Range of the signal-to-noise ratio, dB.
+    gain_db : tuple of float
+        Range of the peak level after everything, dB relative to full scale.
+    """
+
+    room: float = 0.2
+    noise: float = 0.5
+    colour: float = 0.4
+    clip: float = 0.06
+    dither: float = 0.7
+    narrowband: float = 0.4
+    wide_codec: float = 0.3
+    second_codec: float = 0.15
+    snr_db: tuple[float, float] = (5.0, 45.0)
+    gain_db: tuple[float, float] = (-30.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ParameterError(
+                    f"The {name!r} parameter of ChannelConfig must be a probability in [0, 1]. "
+                    f"Got {value!r} instead."
+                )
+
+
+class ChannelSimulator:
+    """Draw a channel and send a clip through it.
+
+    Parameters
+    ----------
+    config : ChannelConfig
+    rooms : np.ndarray [shape=(n_rooms, taps)], optional
+        Impulse responses (:func:`voiceguard.training.rooms.room_bank`); no reverberation without.
+    """
+
+    def __init__(self, config: ChannelConfig, rooms: Samples | None = None) -> None:
+        self.config = config
+        self.rooms = rooms
+
+    def __call__(self, x: Samples, rng: np.random.Generator) -> Samples:
+        """Send `x` through a channel drawn from `rng`.
+
+        Parameters
+        ----------
+        x : np.ndarray [shape=(n,)]
+            float32 at 16 kHz.
+        rng : np.random.Generator
+
+        Returns
+        -------
+        np.ndarray [shape=(n,)]
+            float32, finite, peak at the drawn level.
+        """
+        c = self.config
+        if self.rooms is not None and rng.random() < c.room:
+            x = reverberate(x, self.rooms[rng.integers(len(self.rooms))])
+        if rng.random() < c.colour:
+            x = colour(x, rng)
+        if rng.random() < c.noise:
+            x = add_noise(x, rng.uniform(*c.snr_db), rng)
+        if rng.random() < c.clip:
+            x = clip(x, rng.uniform(0.2, 0.9))
+        x = to_peak(x, rng.uniform(-20.0, -0.5))
+        x = self._transmit(x, rng)
+        if rng.random() < c.dither:
+            x = dither(x, rng.uniform(-90.0, -50.0), rng)
+        return to_peak(x, rng.uniform(*c.gain_db))
+
+    def _transmit(self, x: Samples, rng: np.random.Generator) -> Samples:
+        c = self.config
+        if rng.random() < c.narrowband:
+            return narrowband(x, rng, second=rng.random() < c.second_codec)
+        if rng.random() < c.wide_codec:
+            name = str(rng.choice(_WIDE_CODECS))
+            return round_trip(x, name, bit_rate=_draw_bit_rate(name, rng))
+        return x
+
+
+def crop(x: Samples, length: int, rng: np.random.Generator) -> Samples:
+    """A random stretch of `length` samples; a shorter clip is repeated from its start.
+
+    Before the cut up to a tenth of a second is trimmed off each end, so that silence at the ends
+    tells nothing.
+    """
+    trim = int(min(1_600, len(x) // 8))
+    x = x[rng.integers(0, trim + 1) : len(x) - rng.integers(0, trim + 1)]
+    if len(x) < length:
+        return np.resize(x, length)
+    start = int(rng.integers(0, len(x) - length + 1))
+    return x[start : start + length]
+
+
+def reverberate(x: Samples, response: Samples) -> Samples:
+    """`x` in a room, cut to its own length."""
+    from scipy.signal import fftconvolve
+
+    wet: Samples = fftconvolve(x, response)[: len(x)].astype(np.float32)
+    return wet
+
+
+def add_noise(x: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
+    """Stationary noise of a random colour (power falling as f^0 to f^-2), or mains hum.
+
+    Parameters
+    ----------
+    x : np.ndarray [shape=(n,)]
+    snr_db : float
+        Mean power of `x` over that of the noise, dB.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)]
+    """
+    n = len(x)
+    spectrum = rng.standard_normal(n // 2 + 1) + 1j * rng.standard_normal(n // 2 + 1)
+    frequency = np.arange(1, n // 2 + 2) * SAMPLE_RATE / n
+    noise = np.fft.irfft(spectrum * (frequency / 100.0 + 1.0) ** -rng.uniform(0.0, 1.0), n)
+    if rng.random() < 0.15:
+        hum = float(rng.choice([50.0, 60.0]))
+        noise = noise + np.std(noise) * _hum(n, hum, rng)
+    scale = np.sqrt(np.mean(x**2) / (np.mean(noise**2) + 1e-20)) * 10.0 ** (-snr_db / 20.0)
+    return (x + scale * noise).astype(np.float32)
+
+
+def _hum(n: int, base_hz: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    t = np.arange(n) / SAMPLE_RATE
+    harmonics = [
+        rng.random() / k * np.sin(2 * np.pi * (k * base_hz * t + rng.random()))
+        for k in (1, 2, 3, 5, 7)
+    ]
+    return np.sum(harmonics, axis=0)
+
+
+def colour(x: Samples, rng: np.random.Generator) -> Samples:
+    """A smooth random response, within about +-8 dB at eight points in mel, zero phase."""
+    n = len(x)
+    frequency = np.fft.rfftfreq(n, 1.0 / SAMPLE_RATE)
+    mel = np.log1p(frequency / 700.0)
+    gain_db = np.interp(mel, np.linspace(0.0, mel[-1], 8), rng.normal(0.0, 4.0, 8))
+    return np.fft.irfft(np.fft.rfft(x) * 10.0 ** (gain_db / 20.0), n).astype(np.float32)
+
+
+def clip(x: Samples, ratio: float) -> Samples:
+    """Hard clipping at `ratio` of the peak."""
+    limit = float(np.max(np.abs(x))) * ratio
+    return np.clip(x, -limit, limit)
+
+
+def dither(x: Samples, level_dbfs: float, rng: np.random.Generator) -> Samples:
+    """A white floor at `level_dbfs` below the clip's own peak."""
+    level = float(np.max(np.abs(x))) * 10.0 ** (level_dbfs / 20.0)
+    return (x + level * rng.standard_normal(len(x))).astype(np.float32)
+
+
+def to_peak(x: Samples, peak_dbfs: float) -> Samples:
+    """`x` scaled to a peak of `peak_dbfs`, dB relative to full scale; silence stays silence."""
+    peak = float(np.max(np.abs(x))) if len(x) else 0.0
+    if peak < 1e-8:
+        return x.astype(np.float32)
+    return (x * (10.0 ** (peak_dbfs / 20.0) / peak)).astype(np.float32)
+
+
+def narrowband(x: Samples, rng: np.random.Generator, *, second: bool = False) -> Samples:
+    """An 8 kHz path: down, at times a telephone band, one or two codecs or none, and up again."""
+    import soxr
+
+    low: Samples = soxr.resample(x, SAMPLE_RATE, 8_000).astype(np.float32)
+    if rng.random() < 0.5:
+        low = _telephone_band(low)
+    for _ in range(1 + int(second)):
+        if rng.random() < 0.85:
+            name = str(rng.choice(_NARROW_CODECS, p=_NARROW_WEIGHTS))
+            low = round_trip(low, name, bit_rate=_draw_bit_rate(name, rng))
+    high: Samples = soxr.resample(low, 8_000, SAMPLE_RATE).astype(np.float32)
+    return np.pad(high, (0, max(0, len(x) - len(high))))[: len(x)]
+
+
+def _telephone_band(x: Samples) -> Samples:
+    """300 to 3400 Hz, the band of ITU-T G.712."""
+    from scipy.signal import butter, sosfilt
+
+    sos = butter(4, [300.0, 3_400.0], btype="bandpass", fs=8_000, output="sos")
+    return np.asarray(sosfilt(sos, x), dtype=np.float32)
+
+
+def _draw_bit_rate(name: str, rng: np.random.Generator) -> int | None:
+    rates = CODECS[name].bit_rates
+    return int(rng.choice(rates)) if rates else None

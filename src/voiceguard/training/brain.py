@@ -1,0 +1,132 @@
+"""The training loop, on SpeechBrain's Brain: averaged weights, exact resume at an epoch's start.
+
+Ravanelli et al., "SpeechBrain: a general-purpose speech toolkit", 2021. Weights are averaged over
+steps with a decay (Polyak & Juditsky 1992); the average is what is judged and exported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor
+
+from voiceguard.models.graph import ModelOutput
+from voiceguard.training.data import Batch
+from voiceguard.training.losses import belief_loss, label_loss, view_loss
+
+Judge = Callable[[torch.nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Warm-up, a plateau, a cosine down to a hundredth.
+
+    Parameters
+    ----------
+    peak : float
+        Learning rate of the plateau.
+    total_steps : int
+        Steps of the whole training.
+    warmup_steps : int
+        Steps of the linear rise.
+    decay_share : float
+        Share of the training, at its end, that the cosine takes.
+    """
+
+    peak: float
+    total_steps: int
+    warmup_steps: int = 200
+    decay_share: float = 0.4
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step counted from the start of the training."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        start = self.total_steps * (1.0 - self.decay_share)
+        if step <= start:
+            return self.peak
+        progress = min(1.0, (step - start) / max(1.0, self.total_steps - start))
+        return self.peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """What a teacher says of each clip, by manifest row.
+
+    Parameters
+    ----------
+    features : Tensor [shape=(n_clips, axes)]
+    logits : Tensor [shape=(n_clips,)]
+        Log odds of bona fide, NaN where the teacher has none.
+    """
+
+    features: Tensor
+    logits: Tensor
+
+
+class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
+    """Trains ``modules.model`` (and ``modules.view``, a projection onto the teacher's features).
+
+    Expects in `hparams`: ``schedule``, ``label_smoothing``, ``belief_weight``, ``view_weight``,
+    ``average_decay``, ``seed``, ``steps_per_epoch``. Set :attr:`teacher` and :attr:`judge` before
+    ``fit``.
+    """
+
+    teacher: TeacherTargets | None = None
+    judge: Judge | None = None
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None
+
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[ModelOutput, Tensor]:
+        """Model output and the projected embedding."""
+        output = self.modules.model(batch.to(self.device).waveform)
+        return output, self.modules.view(output.embedding)
+
+    def compute_objectives(
+        self, predictions: tuple[ModelOutput, Tensor], batch: Batch, stage: sb.Stage
+    ) -> Tensor:
+        """Labels, and the teacher's belief and view where there is a teacher."""
+        output, projected = predictions
+        bonafide = batch.bonafide.to(self.device)
+        loss = label_loss(output.logits, bonafide, smoothing=self.hparams.label_smoothing)
+        if self.teacher is None:
+            return loss
+        score = output.logits[:, 1] - output.logits[:, 0]
+        belief = belief_loss(score, self.teacher.logits[batch.row].to(self.device))
+        view = view_loss(projected, self.teacher.features[batch.row].to(self.device))
+        return loss + self.hparams.belief_weight * belief + self.hparams.view_weight * view
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Seed the epoch, so that a resumed one repeats it."""
+        if stage == sb.Stage.TRAIN and epoch is not None:
+            torch.manual_seed(self.hparams.seed * 100_003 + epoch)
+            self.epoch = epoch
+
+    def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
+        """Set the learning rate."""
+        step = (self.epoch - 1) * self.hparams.steps_per_epoch + self.step - 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.hparams.schedule.rate(step)
+
+    def on_fit_batch_end(
+        self, batch: Batch, outputs: Any, loss: Tensor, should_step: bool
+    ) -> None:
+        """Move the averaged weights."""
+        if should_step:
+            self.hparams.average.update_parameters(self.modules.model)
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Judge the averaged weights and write a checkpoint."""
+        if stage != sb.Stage.TRAIN or epoch is None:
+            return
+        figures = {"train_loss": float(stage_loss)}
+        if self.judge is not None:
+            figures.update(self.judge(self.hparams.average.module.eval()))
+        if self.on_epoch is not None:
+            self.on_epoch(epoch, figures)
+        if self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only(meta={"epoch": epoch, **figures}, num_to_keep=2)
