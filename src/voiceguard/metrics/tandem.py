@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from voiceguard.errors import MetricError, ParameterError
 from voiceguard.metrics._checks import Figure, FloatArray, positive, scores
-from voiceguard.metrics.curves import eer, error_curve
+from voiceguard.metrics.curves import ErrorCurve, eer, error_curve
 
 TdcfVersion = Literal["2019", "2021"]
+_SPOOF_SHARE = 0.5  # of the impostors that the t-EER balances targets against
 
 
 @dataclass(frozen=True)
@@ -361,8 +362,9 @@ def t_eer(
     """Concurrent tandem equal error rate of a countermeasure and a verifier, in O(n log n).
 
     For each threshold of the verifier, the countermeasure's threshold is set where targets lost
-    and nontargets let in balance; of these pairs the one counts that lets in spoofs as often as
-    nontargets, most nearly.
+    balance impostors let in, nontargets and spoofs in equal parts; of these pairs the one counts
+    that lets in spoofs as often as nontargets, most nearly. With endless trials the mix would not
+    matter; with few it moves the last digits, and the equal mix is the official one.
 
     Parameters
     ----------
@@ -389,14 +391,15 @@ def t_eer(
         scores(nontarget_asv_scores, "nontarget_asv_scores"),
         scores(spoof_asv_scores, "spoof_asv_scores"),
     )
-    usable = np.flatnonzero((asv_miss < asv_fa) & (asv_fa_spoof > 0.0))
-    at_cm = _balancing_index(cm.miss_rate, asv_miss[usable], asv_fa[usable])
-    passing = at_cm >= 0
+    mixed_fa = _SPOOF_SHARE * asv_fa_spoof + (1.0 - _SPOOF_SHARE) * asv_fa
+    usable = np.flatnonzero((asv_miss < mixed_fa) & (asv_fa_spoof > 0.0))
+    at_cm = _balancing_index(cm, asv_miss[usable], asv_fa[usable], asv_fa_spoof[usable])
+    passing = cm.miss_rate[at_cm] < 1.0
     usable, at_cm = usable[passing], at_cm[passing]
     if usable.size == 0:
         raise MetricError(
             "The t-EER needs a verifier threshold that misses fewer targets than it accepts "
-            "nontargets, while spoofs still pass it. Got scores that have none."
+            "impostors, while spoofs still pass it. Got scores that have none."
         )
     verifier_ratio = asv_fa[usable] / asv_fa_spoof[usable]
     cm_ratio = cm.false_alarm_rate[at_cm] / (1.0 - cm.miss_rate[at_cm])
@@ -409,21 +412,28 @@ def t_eer(
 
 
 def _balancing_index(
-    cm_miss: FloatArray, asv_miss: FloatArray, asv_fa: FloatArray
+    cm: ErrorCurve, asv_miss: FloatArray, asv_fa: FloatArray, asv_fa_spoof: FloatArray
 ) -> NDArray[np.intp]:
     """First point of the countermeasure's curve that best balances each verifier threshold.
 
-    The imbalance h = m + (1 - m) (asv_miss - asv_fa) grows with the countermeasure's miss rate m
-    alone and is nil at m = d / (1 + d), d = asv_fa - asv_miss; so only the levels of m beside that
-    root need a look. A point where all bona fide trials are lost is marked -1.
+    The imbalance grows along the curve, so that a bisection finds where its sign changes; the
+    verifier's thresholds are bisected together.
     """
-    levels, first = np.unique(cm_miss, return_index=True)
-    gap = asv_fa - asv_miss
-    near = np.searchsorted(levels, gap / (1.0 + gap))
-    # One level more on each side than exact arithmetic would need.
-    beside = np.clip(near[:, None] + np.arange(-2, 2), 0, levels.size - 1)
-    m = levels[beside]
-    imbalance = (m + (1.0 - m) * asv_miss[:, None]) - (1.0 - m) * asv_fa[:, None]
-    rows = np.arange(beside.shape[0])
-    level = beside[rows, np.argmin(np.abs(imbalance), axis=1)]
-    return np.where(levels[level] < 1.0, first[level], -1)
+
+    def imbalance(at: NDArray[np.intp]) -> FloatArray:
+        passed = 1.0 - cm.miss_rate[at]
+        lost = cm.miss_rate[at] + passed * asv_miss
+        let_in = (1.0 - _SPOOF_SHARE) * passed * asv_fa
+        let_in += _SPOOF_SHARE * cm.false_alarm_rate[at] * asv_fa_spoof
+        difference: FloatArray = lost - let_in
+        return difference
+
+    low = np.zeros(asv_miss.size, dtype=np.intp)
+    high = np.full(asv_miss.size, cm.miss_rate.size - 1, dtype=np.intp)
+    while np.any(low < high):
+        middle = (low + high) // 2
+        below = imbalance(middle) < 0.0
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    before = np.maximum(low - 1, 0)
+    nearer = np.abs(imbalance(before)) <= np.abs(imbalance(low))
+    return np.where(nearer, before, low)
