@@ -15,30 +15,34 @@ whose figure is ``.value``; ``float(result)`` gives it too.
 
 from __future__ import annotations
 
+from voiceguard.metrics.bootstrap import Interval, bootstrap
+from voiceguard.metrics.breakdown import GroupFigure, breakdown
 from voiceguard.metrics.cost import DetectionCost, act_dcf, bayes_threshold, min_dcf
 from voiceguard.metrics.curves import EqualErrorRate, ErrorCurve, det, eer, error_curve, roc
 from voiceguard.metrics.information import Cllr, cllr, min_cllr
+from voiceguard.metrics.reliability import CalibrationError, ReliabilityBin, ece
+from voiceguard.metrics.sasv import ArchitectureAgnosticCost, TandemEer, a_dcf, t_eer
 from voiceguard.metrics.tandem import (
     ASVSPOOF5_ASV_RATES,
-    ArchitectureAgnosticCost,
     AsvRates,
     TandemCost,
     TandemCosts,
-    TandemEer,
-    a_dcf,
     asv_rates,
     min_tdcf,
-    t_eer,
 )
 
 __all__ = [
     "ASVSPOOF5_ASV_RATES",
     "ArchitectureAgnosticCost",
     "AsvRates",
+    "CalibrationError",
     "Cllr",
     "DetectionCost",
     "EqualErrorRate",
     "ErrorCurve",
+    "GroupFigure",
+    "Interval",
+    "ReliabilityBin",
     "TandemCost",
     "TandemCosts",
     "TandemEer",
@@ -46,8 +50,11 @@ __all__ = [
     "act_dcf",
     "asv_rates",
     "bayes_threshold",
+    "bootstrap",
+    "breakdown",
     "cllr",
     "det",
+    "ece",
     "eer",
     "error_curve",
     "min_cllr",
