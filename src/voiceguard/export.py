@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
@@ -51,7 +52,7 @@ def export_onnx(
     path: str | Path,
     *,
     window_samples: int,
-    probe: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None,
+    probe: NDArray[np.float32] | None = None,
 ) -> Path:
     """Write a network as one ONNX file and check that it computes the same.
 
@@ -92,7 +93,7 @@ def graph_bytes(
     model: GraphBackEnd,
     *,
     window_samples: int,
-    probe: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None,
+    probe: NDArray[np.float32] | None = None,
 ) -> bytes:
     """Like :func:`export_onnx`, in memory."""
     if not model.front_end.exportable:
@@ -117,7 +118,7 @@ def export_bundle(
     *,
     manifest: Manifest,
     card: str,
-    probe: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None,
+    probe: NDArray[np.float32] | None = None,
 ) -> Path:
     """Write a network as a bundle.
 
@@ -193,9 +194,7 @@ def _with_static_width(raw: bytes, width: int) -> bytes:
     return serialised
 
 
-def _probes(
-    window_samples: int, probe: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None
-) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _probes(window_samples: int, probe: NDArray[np.float32] | None) -> list[NDArray[np.float32]]:
     """Noise in a batch of one and of three, and the caller's audio."""
     noise = np.random.default_rng(0).normal(0.0, 0.1, (4, window_samples)).astype(np.float32)
     probes = [noise[:1], noise[1:]]
@@ -204,9 +203,7 @@ def _probes(
     return probes
 
 
-def _check_parity(
-    graph: _Graph, raw: bytes, probes: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
-) -> None:
+def _check_parity(graph: _Graph, raw: bytes, probes: list[NDArray[np.float32]]) -> None:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -6,6 +6,7 @@ Needs the ``train`` extra. Modules are imported when a name of theirs is first u
 from __future__ import annotations
 
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from voiceguard.errors import ParameterError
@@ -14,8 +15,17 @@ if TYPE_CHECKING:
     from voiceguard.features._base import FrontEnd
 
 _FRONT_ENDS = {
-    "compressed": ("voiceguard.features.compressed", "CompressedSpectrogram"),
-    "sinc": ("voiceguard.features.sinc", "SincEnvelope"),
+    "compressed": "voiceguard.features.compressed:CompressedSpectrogram",
+    "sinc": "voiceguard.features.sinc:SincEnvelope",
+    "log_spectrogram": "voiceguard.features.spectrum:LogSpectrogram",
+    "log_mel": "voiceguard.features.mel:LogMel",
+    "mfcc": "voiceguard.features.mel:MFCC",
+    "lfcc_asvspoof2019": "voiceguard.features.lfcc:LFCC.asvspoof2019",
+    "lfcc_lcnn2021": "voiceguard.features.lfcc:LFCC.lcnn2021",
+    "lfcc_gmm2021": "voiceguard.features.lfcc:LFCC.gmm2021",
+    "cqt": "voiceguard.features.constant_q:CQT",
+    "cqcc_asvspoof2019": "voiceguard.features.constant_q:CQCC.asvspoof2019",
+    "cqcc_asvspoof2021": "voiceguard.features.constant_q:CQCC.asvspoof2021",
 }
 
 
@@ -48,8 +58,8 @@ def build_front_end(name: str, **options: Any) -> FrontEnd:
             f"The 'name' parameter of build_front_end must be one of {sorted(_FRONT_ENDS)}. "
             f"Got {name!r} instead."
         )
-    module, attribute = _FRONT_ENDS[name]
-    factory = getattr(import_module(module), attribute)
+    module, attribute = _FRONT_ENDS[name].split(":")
+    factory = attrgetter(attribute)(import_module(module))
     try:
         front_end: FrontEnd = factory(**options)
     except TypeError as error:

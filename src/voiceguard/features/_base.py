@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voiceguard.errors import ParameterError
 
-MelOrHz = TypeVar("MelOrHz", float, "np.ndarray[tuple[int, ...], np.dtype[np.float64]]")
+MelOrHz = TypeVar("MelOrHz", float, "NDArray[np.float64]")
 
 
 def hz_to_mel(hz: MelOrHz) -> MelOrHz:
@@ -45,7 +47,8 @@ class FrontEnd(nn.Module):
 
     A subclass sets :attr:`coefficients`, and :attr:`channels` where it gives an image of several
     channels, and writes :meth:`frames` and :meth:`transform`. Parameters of the analysis are
-    buffers outside the state dict: they are rebuilt from the configuration.
+    buffers outside the state dict: they are rebuilt from the configuration. All of it runs in
+    float32, under autocast too: low-level bins would drown in the rounding of a shorter type.
 
     Shape
     -----
@@ -53,8 +56,11 @@ class FrontEnd(nn.Module):
     ``channels`` > 1.
     """
 
+    #: Height of the output.
     coefficients: int
+    #: Channels of the output.
     channels: int = 1
+    #: Whether it is made of torch operations alone: passes gradients and goes into a graph.
     exportable: bool = True
 
     def frames(self, samples: int) -> int:
@@ -94,4 +100,5 @@ class FrontEnd(nn.Module):
                 f"The 'waveform' parameter of {name} must be long enough for one frame. "
                 f"Got {waveform.shape[1]} samples instead."
             )
-        return self.transform(waveform)
+        with torch.autocast(device_type=waveform.device.type, enabled=False):
+            return self.transform(waveform.float())

@@ -41,8 +41,7 @@ class CompressedSpectrogram(FrontEnd):
     """Real and imaginary part of the spectrum, magnitude raised to a power.
 
     The waveform is first brought to unit RMS (with a floor, so that silence stays finite): gain
-    does not matter. The bin at 0 Hz is dropped. No padding at the ends. Runs in float32 under
-    autocast too: low-level bins would drown in the rounding of a shorter type.
+    does not matter. The bin at 0 Hz is dropped. No padding at the ends.
 
     Parameters
     ----------
@@ -86,11 +85,9 @@ class CompressedSpectrogram(FrontEnd):
 
     def transform(self, waveform: Tensor) -> Tensor:
         """Compressed spectrum of (batch, n)."""
-        with torch.autocast(device_type=waveform.device.type, enabled=False):
-            waveform = waveform.float()
-            level = waveform.square().mean(dim=1, keepdim=True) + _RMS_FLOOR
-            spectrum = torch.matmul(self._frame(waveform * torch.rsqrt(level)), self.basis)
-            return self._compress(spectrum)
+        level = waveform.square().mean(dim=1, keepdim=True) + _RMS_FLOOR
+        spectrum = torch.matmul(self._frame(waveform * torch.rsqrt(level)), self.basis)
+        return self._compress(spectrum)
 
     def _frame(self, waveform: Tensor) -> Tensor:
         """(batch, n) to (batch, frames, n_fft), as shifted views of the hops."""
