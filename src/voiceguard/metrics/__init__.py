@@ -20,6 +20,7 @@ from voiceguard.metrics.breakdown import GroupFigure, breakdown
 from voiceguard.metrics.cost import DetectionCost, act_dcf, bayes_threshold, min_dcf
 from voiceguard.metrics.curves import EqualErrorRate, ErrorCurve, det, eer, error_curve, roc
 from voiceguard.metrics.information import Cllr, cllr, min_cllr
+from voiceguard.metrics.plots import plot_det, plot_scores
 from voiceguard.metrics.reliability import CalibrationError, ReliabilityBin, ece
 from voiceguard.metrics.sasv import ArchitectureAgnosticCost, TandemEer, a_dcf, t_eer
 from voiceguard.metrics.tandem import (
@@ -60,6 +61,8 @@ __all__ = [
     "min_cllr",
     "min_dcf",
     "min_tdcf",
+    "plot_det",
+    "plot_scores",
     "roc",
     "t_eer",
 ]
