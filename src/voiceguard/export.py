@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +119,7 @@ def export_bundle(
     manifest: Manifest,
     card: str,
     probe: NDArray[np.float32] | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a network as a bundle.
 
@@ -135,6 +136,8 @@ def export_bundle(
         The model card, Markdown.
     probe : np.ndarray [shape=(batch, window_samples)], optional
         Real audio to check parity on, besides noise.
+    extra_files : mapping of str to bytes, optional
+        More files for the bundle, by plain name.
 
     Returns
     -------
@@ -152,8 +155,7 @@ def export_bundle(
 
     graph = graph_bytes(model, window_samples=manifest.window_samples, probe=probe)
     complete = replace(manifest, embedding_dim=model.embedding_dim)
-    written: Path = write_bundle(Path(folder), graph=graph, manifest=complete, card=card)
-    return written
+    return write_bundle(folder, graph=graph, manifest=complete, card=card, extra_files=extra_files)
 
 
 def _trace(graph: _Graph, window_samples: int) -> bytes:
@@ -195,8 +197,8 @@ def _with_static_width(raw: bytes, width: int) -> bytes:
 
 
 def _probes(window_samples: int, probe: NDArray[np.float32] | None) -> list[NDArray[np.float32]]:
-    """Noise in a batch of one and of three, and the caller's audio."""
-    noise = np.random.default_rng(0).normal(0.0, 0.1, (4, window_samples)).astype(np.float32)
+    """Noise in a batch of one and of two, and the caller's audio."""
+    noise = np.random.default_rng(0).normal(0.0, 0.1, (3, window_samples)).astype(np.float32)
     probes = [noise[:1], noise[1:]]
     if probe is not None:
         probes.append(np.ascontiguousarray(probe, dtype=np.float32))
