@@ -110,7 +110,7 @@ def plot_scores(
     for scores, name, colour in ((bonafide, "bona fide", _BONAFIDE), (spoof, "spoof", _SPOOF)):
         axes.hist(
             scores,
-            bins=edges,
+            bins=edges.tolist(),
             density=True,
             alpha=0.5,
             color=colour,

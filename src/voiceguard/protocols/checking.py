@@ -78,7 +78,7 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is amiss; extra files are no fault, since parts of a corpus share folders."""
+        """Whether nothing is amiss; extra files are no fault."""
         return not self.problems()
 
     def problems(self) -> tuple[str, ...]:
