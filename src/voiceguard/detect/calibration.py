@@ -193,7 +193,8 @@ def _candidates(values: Floats) -> Floats:
     unique = np.unique(values)
     # Halved first, so that the sum of two huge values stays finite.
     between = unique[:-1] / 2 + unique[1:] / 2
-    return np.concatenate(([unique[0] - 1.0], between, [unique[-1] + 1.0]))
+    above = max(unique[-1] + 1.0, np.nextafter(unique[-1], np.inf))
+    return np.concatenate(([unique[0] - 1.0], between, [above]))
 
 
 def _logistic(values: Floats, human: NDArray[np.bool_], *, soft: bool) -> tuple[float, float]:
