@@ -85,7 +85,8 @@ class PowerSpectrum(nn.Module):
 
     def frames(self, samples: int) -> int:
         """Frames that `samples` samples give."""
-        if self.padding == "reflect" and samples <= self.frame // 2:
+        least = self.frame // 2 if self.padding == "reflect" else 0
+        if samples <= least:
             return 0
         if self.padding != "none":
             samples += 2 * (self.frame // 2)
