@@ -19,7 +19,6 @@ from voiceguard.metrics._checks import Figure, FloatArray, pair, probability
 
 Metric = Callable[[FloatArray, FloatArray], SupportsFloat]
 _Counts = NDArray[np.int64]
-_ATTEMPTS = 1000  # draws in search of one that holds both classes
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ def bootstrap(
 
     By utterance: give no groups. By speaker: give the speaker of every trial; a speaker who has
     trials of both classes is drawn with both. By attack: give the attack of every spoof trial and
-    no groups for the bona fide trials, which are then drawn one by one.
+    no groups for the bona fide trials, which are then drawn one by one. Draws that lack one of the
+    classes are drawn again.
 
     Parameters
     ----------
@@ -87,8 +87,7 @@ def bootstrap(
     Raises
     ------
     MetricError
-        If the scores are unusable, the groups do not fit them, or resamples with both classes
-        cannot be drawn.
+        If the scores are unusable or the groups do not fit them.
     ParameterError
         If `n_resamples` or `confidence` is outside its domain.
     """
@@ -154,14 +153,10 @@ def _drawer(
         ]
 
     def draw(generator: np.random.Generator) -> tuple[_Counts, _Counts]:
-        for _ in range(_ATTEMPTS):
+        while True:  # half of all draws or more hold both classes
             of_bonafide, of_spoof = once(generator)
             if of_bonafide.any() and of_spoof.any():
                 return of_bonafide, of_spoof
-        raise MetricError(
-            f"No resample with both classes came up in {_ATTEMPTS} draws from {names.size} "
-            "groups. Group by something that more of the trials share, or give no groups."
-        )
 
     return draw
 
