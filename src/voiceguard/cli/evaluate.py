@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from voiceguard.protocols import MismatchError, ScoredTrials
 
 _LISTED = 20
+
+
+class Match(str, Enum):
+    """How the names of scores and trials are compared."""
+
+    EXACT = "exact"
+    STEM = "stem"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,8 +56,8 @@ def evaluate(
         bool, typer.Option("--lower-is-bonafide", help="The scores grow towards spoof.")
     ] = False,
     match: Annotated[
-        Literal["exact", "stem"], typer.Option(help="stem: compare names without folder, suffix.")
-    ] = "exact",
+        Match, typer.Option(help="stem: compare names without folder, suffix.")
+    ] = Match.EXACT,
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave out trials without a score, and say so.")
     ] = False,
@@ -87,7 +95,7 @@ def _load(
     format: str | None,
     scores_format: str | None,
     subset: str | None,
-    key: Literal["exact", "stem"],
+    match: Match,
     partial: bool,
     lower_is_bonafide: bool,
 ) -> ScoredTrials:
@@ -98,7 +106,7 @@ def _load(
         found = {utterance: -score for utterance, score in found.items()}
     kind = format or protocols.guess_format(protocol)
     trials = protocols.read_trials(protocol, kind, subset=protocols.ALL_SUBSETS)
-    return protocols.match(found, trials, subset=subset, key=key, partial=partial)
+    return protocols.match(found, trials, subset=subset, key=match.value, partial=partial)
 
 
 def _report(
@@ -214,7 +222,7 @@ def _draw(matched: ScoredTrials, name: str, folder: Path) -> list[str]:
     return drawn
 
 
-def _refuse(error: MismatchError, match: str) -> None:
+def _refuse(error: MismatchError, match: Match) -> None:
     typer.echo(f"Error: {str(error).split(':')[0]}.", err=True)
     for what, names in (
         ("trials without a score", error.missing),
@@ -223,7 +231,7 @@ def _refuse(error: MismatchError, match: str) -> None:
         if names:
             more = f"\n  ... and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
             typer.echo(f"{len(names)} {what}:\n  " + "\n  ".join(names[:_LISTED]) + more, err=True)
-    if match == "exact" and error.missing and error.extra:
+    if match is Match.EXACT and error.missing and error.extra:
         typer.echo("--match stem compares names without folder and suffix.", err=True)
     if error.missing and not error.extra:
         typer.echo("--partial leaves trials without a score out.", err=True)
