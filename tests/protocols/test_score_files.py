@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,16 @@ def test_two_scores_for_one_utterance_are_refused_unless_equal(tmp_path):
     path.write_text("u 1.0\nu 2.0\n")
     with pytest.raises(ProtocolError, match=r"scores 'u' twice: 1.0 and 2.0"):
         protocols.read_scores(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(gzip.compress(b"u 1.0\nv 2.0\n"),))
+    writer.start()
+    assert protocols.read_scores(pipe) == {"u": 1.0, "v": 2.0}
+    writer.join()
 
 
 def test_empty_files_and_unknown_formats_are_refused(tmp_path):

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from voiceguard.errors import ProtocolError
 
@@ -31,8 +31,11 @@ def numbered_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        with _open_bytes(path) as stream:
-            for number, raw in enumerate(stream, start=1):
+        with Path(path).open("rb") as stream:
+            # Told by the content, and opened once, so that a pipe will do.
+            compressed = stream.peek(2)[:2] == _GZIP_MAGIC
+            lines = gzip.GzipFile(fileobj=stream) if compressed else stream
+            for number, raw in enumerate(lines, start=1):
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 if text and not text.isspace():
                     yield number, text
@@ -44,12 +47,6 @@ def numbered_lines(path: PathLike) -> Iterator[tuple[int, str]]:
         raise ProtocolError(
             f"{os.fspath(path)} cannot be read: {error.strerror or error}."
         ) from error
-
-
-def _open_bytes(path: PathLike) -> BinaryIO | gzip.GzipFile:
-    with Path(path).open("rb") as stream:
-        compressed = stream.read(2) == _GZIP_MAGIC
-    return gzip.open(path, "rb") if compressed else Path(path).open("rb")
 
 
 @contextmanager
