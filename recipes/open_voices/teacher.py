@@ -23,7 +23,7 @@ from split import N_FOLDS, sampling_weights, split
 from voiceguard.training.corpus import Corpus, open_corpus
 
 CROP = 40_000
-AXES = 192
+AXES = 128
 BATCH = 8
 
 

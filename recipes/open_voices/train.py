@@ -23,15 +23,25 @@ from hyperpyyaml import load_hyperpyyaml
 from judge import HeldOut
 from safetensors.torch import save_file
 from split import sampling_weights, split
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
 from voiceguard.training.augment import ChannelConfig, ChannelSimulator
-from voiceguard.training.brain import CountermeasureBrain, Schedule, TeacherTargets
+from voiceguard.training.brain import (
+    CountermeasureBrain,
+    Schedule,
+    TeacherTargets,
+    warmed_average,
+)
 from voiceguard.training.corpus import Corpus, open_corpus
 from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.rooms import room_bank
+
+
+_BRAIN_SETTINGS = (
+    "label_smoothing", "branch_weight", "belief_weight", "view_weight", "seed", "judge_every",
+)  # fmt: skip
 
 
 def rooms(work: Path, seed: int) -> np.ndarray:
@@ -82,7 +92,7 @@ def make_brain(
     steps = hparams["crops_per_epoch"] // hparams["batch_size"]
     average = AveragedModel(
         parts["model"],
-        multi_avg_fn=get_ema_multi_avg_fn(hparams["average_decay"]),
+        avg_fn=warmed_average(hparams["average_decay"]),
         use_buffers=True,
     )
     counter = sb.utils.epoch_loop.EpochCounter(limit=hparams["epochs"])
@@ -91,7 +101,7 @@ def make_brain(
         recoverables={**parts, "average": average, "counter": counter},
     )
     settings = {
-        **{k: hparams[k] for k in ("label_smoothing", "belief_weight", "view_weight", "seed")},
+        **{name: hparams[name] for name in _BRAIN_SETTINGS},
         "schedule": Schedule(
             peak=hparams["learning_rate"],
             total_steps=steps * hparams["epochs"],
@@ -128,6 +138,8 @@ def fit(brain: CountermeasureBrain, data: CropDataset, batch_size: int) -> None:
 class Log:
     """One row an epoch in ``log.csv``, and on the terminal."""
 
+    FIELDS = ("epoch", "minutes", "train_loss", "eer_clean", "eer_g711")
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.start = time.monotonic()
@@ -137,7 +149,7 @@ class Log:
         row |= {name: round(value, 4) for name, value in figures.items()}
         new = not self.path.is_file()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=self.FIELDS)
             if new:
                 writer.writeheader()
             writer.writerow(row)

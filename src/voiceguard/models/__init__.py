@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voiceguard.errors import UnknownModelError
+from voiceguard.errors import MissingExtraError, UnknownModelError
 
 if TYPE_CHECKING:
     from voiceguard.models.aasist import AASIST
@@ -41,16 +41,18 @@ def build(name: str, **options: Any) -> AASIST | SpectralAASIST:
     ------
     UnknownModelError
         If no network has that name.
+    MissingExtraError
+        If torch is absent.
     ParameterError
         If an option is out of range.
     """
-    if name in ("aasist", "aasist-l"):
+    if name not in _NAMES:
+        raise UnknownModelError(f"No network is named {name!r}; there are {', '.join(_NAMES)}.")
+    try:
         from voiceguard.models.aasist import AASIST, AASISTConfig
-
-        config = AASISTConfig.AASIST if name == "aasist" else AASISTConfig.AASIST_L
-        return AASIST(config, **options)
-    if name == "spectral-aasist":
         from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
-
+    except ImportError as error:
+        raise MissingExtraError(f"network {name!r}", "train") from error
+    if name == "spectral-aasist":
         return SpectralAASIST(SpectralAASISTConfig(**options))
-    raise UnknownModelError(f"No network is named {name!r}; there are {', '.join(_NAMES)}.")
+    return AASIST(AASISTConfig.AASIST if name == "aasist" else AASISTConfig.AASIST_L, **options)

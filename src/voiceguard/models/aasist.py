@@ -135,7 +135,10 @@ class AASIST(GraphBackEnd):
 
     def __init__(self, config: AASISTConfig = AASISTConfig.AASIST, *, max_mask: int = 20) -> None:
         super().__init__(
-            channels=config.widths[1], frequency_nodes=_FREQUENCY_NODES, config=config.graph
+            channels=config.widths[1],
+            frequency_nodes=_FREQUENCY_NODES,
+            config=config.graph,
+            rank_by="gate",
         )
         self.config = config
         self.front_end = SincFilterbank(filters=_SINC_FILTERS, taps=_SINC_TAPS, max_mask=max_mask)

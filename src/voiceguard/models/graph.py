@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from voiceguard.errors import ParameterError
 from voiceguard.features._base import FrontEnd
+
+RankBy = Literal["gate", "logit"]
 
 SPOOF_INDEX = 0
 BONAFIDE_INDEX = 1
@@ -222,7 +224,11 @@ class HeterogeneousAttention(nn.Module):
 
 
 class GraphPool(nn.Module):
-    """Keep the nodes that a learned score ranks highest, in score order.
+    """Keep the nodes that a learned gate ranks highest, in rank order.
+
+    The gate is a sigmoid and can round to the same number, often 1, for several nodes. Published
+    models rank by it all the same, and which of the tied nodes stay is then up to the runtime
+    (torch and ONNX Runtime differ); a network of one's own ranks by the logit behind it.
 
     Parameters
     ----------
@@ -230,22 +236,28 @@ class GraphPool(nn.Module):
         Width of a node.
     ratio : float
         Share that is kept: int(n * ratio) nodes, at least one.
+    rank_by : {"gate", "logit"}
+        What orders the nodes.
     dropout : float
         Dropout on the input of the scorer.
     """
 
-    def __init__(self, dim: int, *, ratio: float, dropout: float = 0.3) -> None:
+    def __init__(
+        self, dim: int, *, ratio: float, rank_by: RankBy = "logit", dropout: float = 0.3
+    ) -> None:
         super().__init__()
         self.ratio = ratio
+        self.rank_by = rank_by
         self.drop = nn.Dropout(p=dropout)
         self.proj = nn.Linear(dim, 1)
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """Nodes (batch, n, dim) to (batch, kept, dim), each scaled by its score in (0, 1)."""
+        """Nodes (batch, n, dim) to (batch, kept, dim), each scaled by its gate in (0, 1)."""
         keep = max(int(nodes.shape[1] * self.ratio), 1)
-        scores = torch.sigmoid(self.proj(self.drop(nodes)))
-        order = torch.topk(scores, keep, dim=1).indices
-        return torch.gather(nodes * scores, 1, order.expand(-1, -1, nodes.shape[2]))
+        logits = self.proj(self.drop(nodes))
+        gates = torch.sigmoid(logits)
+        order = torch.topk(gates if self.rank_by == "gate" else logits, keep, dim=1).indices
+        return torch.gather(nodes * gates, 1, order.expand(-1, -1, nodes.shape[2]))
 
 
 class GraphBackEnd(nn.Module):
@@ -262,11 +274,20 @@ class GraphBackEnd(nn.Module):
         Height of the map, fixed: each frequency has a learned position.
     config : GraphConfig
         Sizes of the graph layers.
+    rank_by : {"gate", "logit"}
+        What the pools order nodes by, see :class:`GraphPool`.
     """
 
     front_end: FrontEnd
 
-    def __init__(self, *, channels: int, frequency_nodes: int, config: GraphConfig) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        frequency_nodes: int,
+        config: GraphConfig,
+        rank_by: RankBy = "logit",
+    ) -> None:
         super().__init__()
         inner, outer = config.gat_dims
         ratio_s, ratio_t, ratio_h = config.pool_ratios
@@ -282,10 +303,10 @@ class GraphBackEnd(nn.Module):
             second = HeterogeneousAttention(outer, outer, temperature=temperature_h)
             self.add_module(f"HtrgGAT_layer_ST{branch}1", first)
             self.add_module(f"HtrgGAT_layer_ST{branch}2", second)
-        self.pool_S = GraphPool(inner, ratio=ratio_s)
-        self.pool_T = GraphPool(inner, ratio=ratio_t)
+        self.pool_S = GraphPool(inner, ratio=ratio_s, rank_by=rank_by)
+        self.pool_T = GraphPool(inner, ratio=ratio_t, rank_by=rank_by)
         for name in ("pool_hS1", "pool_hT1", "pool_hS2", "pool_hT2"):
-            self.add_module(name, GraphPool(outer, ratio=ratio_h))
+            self.add_module(name, GraphPool(outer, ratio=ratio_h, rank_by=rank_by))
         self.drop_way = nn.Dropout(p=0.2)
         self.drop = nn.Dropout(p=0.5)
         self.out_layer = nn.Linear(5 * outer, 2)
@@ -312,6 +333,11 @@ class GraphBackEnd(nn.Module):
         -------
         ModelOutput
         """
+        embedding = self.read_out(feature_map)
+        return ModelOutput(self.out_layer(self.drop(embedding)), embedding)
+
+    def read_out(self, feature_map: Tensor) -> Tensor:
+        """Run the graphs without the last layer: (batch, c, f, t) to (batch, 5 * gat_dims[1])."""
         size = feature_map.abs()
         spectral = size.amax(dim=3).transpose(1, 2) + self.pos_S
         temporal = size.amax(dim=2).transpose(1, 2)
@@ -319,8 +345,7 @@ class GraphBackEnd(nn.Module):
         temporal = self.pool_T(self.GAT_layer_T(temporal))
         first = self._branch("1", temporal, spectral)
         second = self._branch("2", temporal, spectral)
-        embedding = _read_out(*(torch.maximum(a, b) for a, b in zip(first, second, strict=True)))
-        return ModelOutput(self.out_layer(self.drop(embedding)), embedding)
+        return _read_out(*(torch.maximum(a, b) for a, b in zip(first, second, strict=True)))
 
     def _branch(self, name: str, temporal: Tensor, spectral: Tensor) -> tuple[Tensor, ...]:
         """One of the two parallel branches: attention, pools, residual attention."""

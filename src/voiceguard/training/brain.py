@@ -14,12 +14,27 @@ from typing import Any
 import speechbrain as sb
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from voiceguard.models.graph import ModelOutput
 from voiceguard.training.data import Batch
 from voiceguard.training.losses import belief_loss, label_loss, view_loss
 
+
 Judge = Callable[[torch.nn.Module], dict[str, float]]
+
+
+def warmed_average(decay: float) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Exponential average of weights whose memory grows with the steps, up to `decay`.
+
+    A fixed decay would carry the random start along for hundreds of steps.
+    """
+
+    def average(mean: Tensor, new: Tensor, steps: int) -> Tensor:
+        share = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return mean * share + new * (1.0 - share)
+
+    return average
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,8 @@ class TeacherTargets:
 class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
     """Trains ``modules.model`` (and ``modules.view``, a projection onto the teacher's features).
 
-    Expects in `hparams`: ``schedule``, ``label_smoothing``, ``belief_weight``, ``view_weight``,
-    ``average_decay``, ``seed``, ``steps_per_epoch``. Set :attr:`teacher` and :attr:`judge` before
+    Expects in `hparams`: ``schedule``, ``label_smoothing``, ``branch_weight``, ``belief_weight``,
+    ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``. Set :attr:`teacher` and :attr:`judge` before
     ``fit``.
     """
 
@@ -92,13 +107,33 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         """Labels, and the teacher's belief and view where there is a teacher."""
         output, projected = predictions
         bonafide = batch.bonafide.to(self.device)
-        loss = label_loss(output.logits, bonafide, smoothing=self.hparams.label_smoothing)
+        smoothing = self.hparams.label_smoothing
+        loss = label_loss(output.logits, bonafide, smoothing=smoothing)
+        for logits in self._branches(output.embedding):
+            branch = label_loss(logits, bonafide, smoothing=smoothing)
+            loss = loss + self.hparams.branch_weight * branch
         if self.teacher is None:
             return loss
         score = output.logits[:, 1] - output.logits[:, 0]
         belief = belief_loss(score, self.teacher.logits[batch.row].to(self.device))
         view = view_loss(projected, self.teacher.features[batch.row].to(self.device))
         return loss + self.hparams.belief_weight * belief + self.hparams.view_weight * view
+
+    def _branches(self, embedding: Tensor) -> list[Tensor]:
+        """Logits of the graphs alone and of the statistics alone, where the model has both.
+
+        Judging each by itself keeps the branch that learns fast from silencing the other.
+        """
+        model = self.modules.model
+        width = model.config.statistics
+        if not width:
+            return []
+        out = model.out_layer
+        graphs, statistics = embedding[:, :-width], embedding[:, -width:]
+        return [
+            functional.linear(model.drop(graphs), out.weight[:, :-width], out.bias),
+            functional.linear(statistics, out.weight[:, -width:], out.bias),
+        ]
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Seed the epoch, so that a resumed one repeats it."""
@@ -112,9 +147,7 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         for group in self.optimizer.param_groups:
             group["lr"] = self.hparams.schedule.rate(step)
 
-    def on_fit_batch_end(
-        self, batch: Batch, outputs: Any, loss: Tensor, should_step: bool
-    ) -> None:
+    def on_fit_batch_end(self, batch: Batch, outputs: Any, loss: Tensor, should_step: bool) -> None:
         """Move the averaged weights."""
         if should_step:
             self.hparams.average.update_parameters(self.modules.model)
@@ -124,7 +157,7 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         if stage != sb.Stage.TRAIN or epoch is None:
             return
         figures = {"train_loss": float(stage_loss)}
-        if self.judge is not None:
+        if self.judge is not None and epoch % self.hparams.judge_every == 0:
             figures.update(self.judge(self.hparams.average.module.eval()))
         if self.on_epoch is not None:
             self.on_epoch(epoch, figures)

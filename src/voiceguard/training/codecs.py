@@ -179,9 +179,7 @@ CODECS: dict[str, Codec] = dict(
             (10_000, 14_000, 20_000, 32_000),
             partial(_ffmpeg, "libopus", 16_000, _FAST_OPUS),
         ),
-        _codec(
-            "mp3_8k", 8_000, (8_000, 16_000, 24_000), partial(_ffmpeg, "libmp3lame", 8_000, {})
-        ),
+        _codec("mp3_8k", 8_000, (8_000, 16_000, 24_000), partial(_ffmpeg, "libmp3lame", 8_000, {})),
         _codec(
             "mp3",
             16_000,
