@@ -178,10 +178,11 @@ def _trace(graph: _Graph, window_samples: int) -> bytes:
 
 @contextmanager
 def _quiet_tracer() -> Iterator[None]:
-    """Hide what the tracer says about sizes it bakes in: they are meant to be baked in."""
+    """Hide what the tracer says about baked-in sizes (they are meant to be) and missed folds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")
         yield
 
 

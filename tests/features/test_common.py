@@ -1,9 +1,11 @@
 """The suite that every front end passes."""
 
+import sys
+
 import pytest
 import torch
 
-from voiceguard.errors import ParameterError
+from voiceguard.errors import MissingExtraError, ParameterError
 from voiceguard.features import build_front_end, front_ends
 
 DIFFERENTIABLE = [name for name in front_ends() if not name.startswith(("cqt", "cqcc"))]
@@ -86,3 +88,9 @@ def test_unknown_name_and_option_are_refused():
         build_front_end("lfcc")
     with pytest.raises(ParameterError, match="banana"):
         build_front_end("mfcc", banana=1)
+
+
+def test_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "voiceguard.features.mel", None)
+    with pytest.raises(MissingExtraError, match=r"voiceguard\[train\]"):
+        build_front_end("mfcc")

@@ -9,7 +9,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from voiceguard.errors import ParameterError
+from voiceguard.errors import MissingExtraError, ParameterError
 
 if TYPE_CHECKING:
     from voiceguard.features._base import FrontEnd
@@ -50,6 +50,8 @@ def build_front_end(name: str, **options: Any) -> FrontEnd:
 
     Raises
     ------
+    MissingExtraError
+        If torch or torchaudio is absent.
     ParameterError
         If the name or an option is unknown, or an option is out of range.
     """
@@ -59,7 +61,10 @@ def build_front_end(name: str, **options: Any) -> FrontEnd:
             f"Got {name!r} instead."
         )
     module, attribute = _FRONT_ENDS[name].split(":")
-    factory = attrgetter(attribute)(import_module(module))
+    try:
+        factory = attrgetter(attribute)(import_module(module))
+    except ImportError as error:
+        raise MissingExtraError(f"front end {name!r}", "train") from error
     try:
         front_end: FrontEnd = factory(**options)
     except TypeError as error:
