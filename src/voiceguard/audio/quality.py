@@ -4,10 +4,10 @@ The measures are those of :class:`voiceguard.results.Quality`:
 
 - *Speech*: frames of 32 ms that the voice activity network calls speech, telephone tones taken out.
 - *Level*: RMS over all samples, not below -120 dBFS.
-- *SNR*: mean power of the speech frames, less the noise's, over the 25th percentile of the
-  power between speech (frames next to speech and digital silence left out). Where fewer than five such
-  frames exist, the noise is the 5th percentile of all frames, and the ratio errs low. At most
-  100 dB.
+- *SNR*: mean power of the speech frames, less the noise's, over the noise's: the 25th percentile of
+  the frames between speech (those next to speech and digital silence left out). Where fewer than
+  five such frames exist, the noise is the 5th percentile of all frames, and the ratio errs low. At
+  most 100 dB.
 - *Clipping*: share of samples in runs of three or more within 10 % of the extreme (the 99.5th
   percentile of the magnitude), so that clipping shows after a change of sample rate too. Unclipped
   speech gives 0.5 to 1.3 %.
@@ -64,7 +64,7 @@ _NOISE_PERCENTILE = 25
 _EXTREME_PERCENTILE = 99.5
 _EXTREME_REACH = 0.9
 _EXTREME_LEAST = 1e-3
-_MAX_SORTED = 1 << 18
+_MAX_SORTED = 1 << 15
 _CLIP_BLOCK = 1 << 20
 
 _BAND_NEAR_DB = 45.0
