@@ -73,8 +73,9 @@ def test_spectral_parity_on_real_audio(front_end, real_audio):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_parity_in_any_batch(batch):
-    model = trained("spectral-aasist")
+@pytest.mark.parametrize("statistics", [0, 48])
+def test_parity_in_any_batch(batch, statistics):
+    model = trained("spectral-aasist", statistics=statistics)
     noise = np.random.default_rng(batch).normal(0, 0.1, (batch, WINDOW)).astype(np.float32)
     assert_parity(model, export.graph_bytes(model, window_samples=WINDOW), noise)
 

@@ -14,12 +14,13 @@ SPECTRAL = ["compressed", "sinc", "log_spectrogram", "log_mel", "lfcc_asvspoof20
 CASES = [
     ("aasist", {}),
     ("aasist-l", {}),
+    ("spectral-aasist", {"statistics": 48}),
     *[("spectral-aasist", {"front_end": name}) for name in SPECTRAL],
 ]
 
 
 @pytest.fixture(
-    scope="module", params=CASES, ids=lambda case: "-".join([case[0], *case[1].values()])
+    scope="module", params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())])
 )
 def model(request):
     name, options = request.param
@@ -39,7 +40,8 @@ def noise():
 def test_shapes(model, noise):
     output = model(noise)
     assert output.logits.shape == (4, 2)
-    assert output.embedding.shape == (4, model.embedding_dim) == (4, 160)
+    assert output.embedding.shape == (4, model.embedding_dim)
+    assert model.embedding_dim == 160 + getattr(model.config, "statistics", 0)
     assert model.score(output).shape == (4,)
 
 

@@ -7,6 +7,7 @@ from voiceguard.models.spectral_aasist import (
     BlockConfig,
     SpectralAASIST,
     SpectralAASISTConfig,
+    StatisticsBranch,
     StridedBlock,
 )
 
@@ -46,6 +47,18 @@ def test_identity_shortcut_only_where_shapes_agree():
     assert not isinstance(StridedBlock(8, 9, stride=(1, 1)).shortcut, torch.nn.Identity)
 
 
+def test_statistics_are_mean_and_deviation_over_time():
+    branch = StatisticsBranch(6, 12).eval()
+    with torch.no_grad():
+        branch.proj.weight.copy_(torch.eye(12))
+        branch.proj.bias.zero_()
+    image = torch.randn(2, 3, 2, 50, generator=torch.Generator().manual_seed(0))
+    mean, deviation = branch(image).split(6, dim=1)
+    torch.testing.assert_close(mean, image.mean(dim=3).flatten(1), rtol=1e-3, atol=1e-3)
+    expected = image.std(dim=3, correction=0).flatten(1)
+    torch.testing.assert_close(deviation, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_front_end_options_arrive():
     config = SpectralAASISTConfig(front_end="log_mel", front_end_options={"mels": 40})
     model = SpectralAASIST(config)
@@ -59,7 +72,14 @@ def test_absent_fields_take_defaults():
 
 
 @pytest.mark.parametrize(
-    "plain", [{"banana": 1}, {"stem": 0}, {"blocks": []}, {"graph": {"pool_ratios": [2, 2, 2]}}]
+    "plain",
+    [
+        {"banana": 1},
+        {"stem": 0},
+        {"statistics": -1},
+        {"blocks": []},
+        {"graph": {"pool_ratios": [2, 2, 2]}},
+    ],
 )
 def test_bad_config_is_refused(plain):
     with pytest.raises(ParameterError):

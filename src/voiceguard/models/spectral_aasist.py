@@ -254,7 +254,7 @@ class SpectralAASIST(GraphBackEnd):
         return self.back_end(self.feature_map(waveform))
 
     def read_out(self, feature_map: Tensor) -> Tensor:
-        """The graphs' numbers and, behind them, those of the statistics branch."""
+        """Run the graphs and put the numbers of the statistics branch behind theirs."""
         graphs = super().read_out(feature_map)
         if self.statistics is None:
             return graphs
