@@ -38,6 +38,7 @@ class Reason(str, Enum):
     NARROWBAND = "narrowband"
     OUT_OF_DOMAIN = "out_of_domain"
     BORDERLINE = "borderline"
+    UNCALIBRATED = "uncalibrated"
 
 
 def posterior_spoof(llr: float, prior_spoof: float) -> float:
@@ -140,7 +141,21 @@ class Quality:
 
 @dataclass(frozen=True)
 class Segment:
-    """The verdict on one stretch of one channel. Times in seconds from the start of the input."""
+    """The verdict on one window of one channel.
+
+    Parameters
+    ----------
+    start_s, end_s : float
+        From the start of the input, seconds.
+    state : Label
+        bonafide, spoof, or inconclusive where the window was not judged.
+    score, llr, p_spoof : float or None
+        As in :class:`Result`, of this window alone.
+    reasons : tuple of Reason
+        Why it was not judged, or what weakens the verdict.
+    quality : Quality or None
+        What was measured on it.
+    """
 
     start_s: float
     end_s: float
@@ -154,7 +169,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class ChannelResult:
-    """The verdict on one channel; channels are never mixed down."""
+    """The verdict on one channel; channels are never mixed down.
+
+    Parameters
+    ----------
+    index : int
+        Position of the channel in the input, from 0.
+    label, score, llr, p_spoof, reasons, speech_s, segments
+        As in :class:`Result`, of this channel.
+    quality : Quality
+        What was measured on the whole channel.
+    """
 
     index: int
     label: Label
@@ -200,8 +225,9 @@ class Result:
         The input's own rate, Hz.
     model : ModelInfo
         Which model spoke.
-    operating_point : OperatingPoint
-        Where the line was drawn.
+    operating_point : OperatingPoint or None
+        Where the line was drawn; None where the model has no threshold and none was given, and then
+        the label is inconclusive.
     warnings : tuple of str
         What the caller should know (uncalibrated model, odd header ...).
     elapsed_s : float
@@ -222,7 +248,7 @@ class Result:
     duration_s: float
     sample_rate: int
     model: ModelInfo
-    operating_point: OperatingPoint
+    operating_point: OperatingPoint | None
     warnings: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     path: str | None = field(default=None)
@@ -233,12 +259,12 @@ class Result:
         return plain
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """The JSON form; numbers are finite, so that any parser reads it."""
+        """Give the JSON form; numbers are finite, so that any parser reads it."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
 
 def result_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of :meth:`Result.to_dict`, as checked in."""
+    """Read the checked-in JSON Schema (draft 2020-12) of :meth:`Result.to_dict`."""
     text = resources.files("voiceguard").joinpath("assets/result.schema.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema

@@ -1,0 +1,350 @@
+"""Which models there are: bundled in the package, pulled or imported by the user, or on record.
+
+The only network code of voiceguard is :func:`pull`, and it runs only when it is called.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import os
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from voiceguard.detect.bundle import MANIFEST_NAME, read_bundle
+from voiceguard.errors import (
+    IntegrityError,
+    MissingExtraError,
+    ModelError,
+    UnknownModelError,
+)
+
+_BLOCK = 1 << 16
+_TIMEOUT_S = 30.0
+_CONVERTER = ("torch", "onnx", "safetensors")
+_AUTHORS = "https://raw.githubusercontent.com/clovaai/aasist/main/models/weights/"
+
+Opener = Callable[[str], Any]
+"""Opens a URL: gives a context manager whose value has ``read(n)``."""
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """A published checkpoint that can be fetched and converted.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model here.
+    url : str
+        Where its authors publish it.
+    sha256 : str
+        SHA-256 of the file, lower case hex.
+    size : int
+        Its size, bytes.
+    licence : str
+        SPDX identifier.
+    kind, variant : str
+        What :func:`voiceguard.importers.import_checkpoint` takes.
+    description : str
+        One sentence.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+    licence: str
+    kind: str
+    variant: str
+    description: str
+
+
+ENTRIES: tuple[RegistryEntry, ...] = (
+    RegistryEntry(
+        name="aasist",
+        url=_AUTHORS + "AASIST.pth",
+        sha256="51d2d9cf0738172f61e2a384ec50a54a55363240f67c971ed55a92435bc1a1c0",
+        size=1_281_532,
+        licence="MIT",
+        kind="aasist",
+        variant="aasist",
+        description="AASIST as published, trained on ASVspoof 2019 LA; uncalibrated.",
+    ),
+    RegistryEntry(
+        name="aasist-l",
+        url=_AUTHORS + "AASIST-L.pth",
+        sha256="814331d088032bb4c3fa61cc014789eadeed464209dd094ab3a2dd6ffbdce27a",
+        size=426_428,
+        licence="MIT",
+        kind="aasist",
+        variant="aasist-l",
+        description="AASIST-L as published, trained on ASVspoof 2019 LA; uncalibrated.",
+    ),
+)
+"""The published checkpoints on record."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A bundle on this machine.
+
+    Parameters
+    ----------
+    name : str
+        Its folder's name.
+    origin : str
+        ``bundled`` (in the package) or ``user`` (pulled or imported).
+    folder : Path
+        Where it lies.
+    """
+
+    name: str
+    origin: str
+    folder: Path
+
+
+def user_models() -> Path:
+    """Folder of the user's models.
+
+    Returns
+    -------
+    Path
+        ``models`` under the first of ``$VOICEGUARD_HOME``, ``$XDG_DATA_HOME/voiceguard``, on
+        Windows ``voiceguard`` in ``%LOCALAPPDATA%``, and ``~/.local/share/voiceguard``. It need
+        not exist.
+    """
+    home = os.environ.get("VOICEGUARD_HOME")
+    if home:
+        return Path(home, "models")
+    data = os.environ.get("XDG_DATA_HOME")
+    if not data and os.name == "nt":
+        data = os.environ.get("LOCALAPPDATA")
+    return Path(data or Path.home() / ".local" / "share", "voiceguard", "models")
+
+
+def bundled_models() -> Path:
+    """Folder of the models that ship inside the package."""
+    return Path(str(resources.files("voiceguard"))) / "assets" / "models"
+
+
+def installed() -> tuple[Installed, ...]:
+    """Find the models on this machine: bundled ones first, then the user's, each by name.
+
+    Returns
+    -------
+    tuple of Installed
+        A user's model does not hide a bundled one of the same name.
+    """
+    found: dict[str, Installed] = {}
+    for origin, home in (("bundled", bundled_models()), ("user", user_models())):
+        for folder in _bundles(home):
+            found.setdefault(folder.name, Installed(folder.name, origin, folder))
+    return tuple(found.values())
+
+
+def default_model() -> Path:
+    """Folder of the model that applies where none is named: the bundled one, first by name.
+
+    Raises
+    ------
+    UnknownModelError
+        If the package carries none.
+    """
+    for folder in _bundles(bundled_models()):
+        return folder
+    raise UnknownModelError(
+        "This installation carries no bundled model. Name one, or the folder of a bundle; "
+        "'voiceguard models list' shows what there is."
+    )
+
+
+def find(name: str) -> Path:
+    """Folder of a model by name.
+
+    Parameters
+    ----------
+    name : str
+        Id of a bundled, pulled or imported model.
+
+    Returns
+    -------
+    Path
+        Its folder.
+
+    Raises
+    ------
+    UnknownModelError
+        If it is not on this machine; the message says how to get it, or names close matches.
+    """
+    here = {model.name: model.folder for model in installed()}
+    if name in here:
+        return here[name]
+    on_record = [entry.name for entry in ENTRIES]
+    if name in on_record:
+        raise UnknownModelError(
+            f"The model {name!r} is on record but not on this machine. Fetch it with: "
+            f"voiceguard models pull {name}"
+        )
+    raise _unknown(name, [*here, *on_record])
+
+
+def locate(name: str | os.PathLike[str] | None) -> Path:
+    """Folder of a model by name, of a bundle by path, or of the default model for None.
+
+    Raises
+    ------
+    UnknownModelError
+        If it is neither a model on this machine nor written like a path.
+    """
+    if name is None:
+        return default_model()
+    if not isinstance(name, str):
+        return Path(name)
+    if any(model.name == name for model in installed()):
+        return find(name)
+    path = Path(name)
+    if len(path.parts) > 1 or name.startswith((".", "~")) or path.is_dir():
+        return path.expanduser()
+    return find(name)
+
+
+def entry(name: str) -> RegistryEntry:
+    """Look up a published checkpoint; :class:`UnknownModelError` if it is not on record."""
+    for candidate in ENTRIES:
+        if candidate.name == name:
+            return candidate
+    raise _unknown(name, [candidate.name for candidate in ENTRIES])
+
+
+def pull(
+    model: str | RegistryEntry,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    opener: Opener | None = None,
+) -> Path:
+    """Fetch a published checkpoint and convert it to a bundle in the user's folder.
+
+    The file's size and SHA-256 are compared with those on record before anything parses it.
+
+    Parameters
+    ----------
+    model : str or RegistryEntry
+        A name on record, or an entry of the caller's own.
+    progress : callable, optional
+        Called with the bytes received so far and the bytes expected.
+    opener : callable, optional
+        Opens a URL; by default ``urllib.request.urlopen`` with a timeout, which honours the proxy
+        settings of the environment.
+
+    Returns
+    -------
+    Path
+        The bundle's folder. A model that is there already is verified and not fetched again.
+
+    Raises
+    ------
+    UnknownModelError
+        If the name is not on record.
+    MissingExtraError
+        If the ``train`` extra, which converts, is absent; nothing is fetched then.
+    ModelError
+        If the file cannot be fetched or converted.
+    IntegrityError
+        If the file that came is not the one on record.
+    """
+    wanted = entry(model) if isinstance(model, str) else model
+    target = user_models() / wanted.name
+    if _intact(target):
+        return target
+    _require_converter(wanted.name)
+    with tempfile.TemporaryDirectory(prefix="voiceguard-") as scratch:
+        file = Path(scratch, f"{wanted.name}.pth")
+        _fetch(wanted, file, progress=progress, opener=opener or _open)
+        from voiceguard.importers import import_checkpoint
+
+        return import_checkpoint(wanted.kind, file, out=target, variant=wanted.variant)
+
+
+def _bundles(home: Path) -> Iterator[Path]:
+    try:
+        folders = sorted(home.iterdir())
+    except OSError:
+        return
+    for folder in folders:
+        # Scratch folders of a write in progress begin with a dot.
+        if not folder.name.startswith(".") and (folder / MANIFEST_NAME).is_file():
+            yield folder
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        read_bundle(folder)
+    except ModelError:
+        return False
+    return True
+
+
+def _unknown(name: str, known: list[str]) -> UnknownModelError:
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return UnknownModelError(
+        f"There is no model {name!r}.{hint} 'voiceguard models list' shows what there is; the "
+        "folder of a bundle does too."
+    )
+
+
+def _require_converter(name: str) -> None:
+    if any(importlib.util.find_spec(module) is None for module in _CONVERTER):
+        raise MissingExtraError(f"converting {name!r}", "train")
+
+
+def _open(url: str) -> Any:
+    return urllib.request.urlopen(url, timeout=_TIMEOUT_S)
+
+
+def _fetch(
+    wanted: RegistryEntry,
+    file: Path,
+    *,
+    progress: Callable[[int, int], None] | None,
+    opener: Opener,
+) -> None:
+    """Download to a file and compare size and hash with the record."""
+    digest, received = hashlib.sha256(), 0
+    try:
+        with opener(wanted.url) as stream, file.open("wb") as out:
+            while received <= wanted.size and (block := stream.read(_BLOCK)):
+                received += len(block)
+                digest.update(block)
+                out.write(block)
+                if progress is not None:
+                    progress(received, wanted.size)
+    except (OSError, HTTPException, ValueError) as error:
+        raise ModelError(
+            f"{wanted.name!r} could not be fetched from {wanted.url}: {error}. Check the "
+            "connection, or fetch the file otherwise and run: "
+            f"voiceguard models import {wanted.kind} FILE --out DIR"
+        ) from error
+    _compare(wanted, received, digest.hexdigest())
+
+
+def _compare(wanted: RegistryEntry, received: int, digest: str) -> None:
+    if received != wanted.size:
+        found = f"{received} bytes" if received < wanted.size else f"over {wanted.size} bytes"
+        raise IntegrityError(
+            f"{wanted.url} gave {found}; {wanted.name!r} has {wanted.size}. Nothing was kept; "
+            "try again, and report it if it stays so."
+        )
+    if digest != wanted.sha256:
+        raise IntegrityError(
+            f"{wanted.url} gave a file with SHA-256 {digest}; {wanted.name!r} has "
+            f"{wanted.sha256}. Nothing was kept; report it if it stays so."
+        )
