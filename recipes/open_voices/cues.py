@@ -61,7 +61,7 @@ def cues(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def fit_cue_model(corpus: Corpus, rows: npt.NDArray[np.int64]):  # type: ignore[no-untyped-def]
-    """A gradient-boosted tree on the cues of the given clips; ``decision_function`` is its score."""
+    """A gradient-boosted tree on the cues; its ``decision_function`` is the score."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     x = np.stack([cues(corpus.clip(i)) for i in rows])

@@ -51,6 +51,7 @@ class HeldOut:
         return np.concatenate(scores)
 
     def __call__(self, model: torch.nn.Module) -> dict[str, float]:
+        """Equal error rate by channel, in [0, 1]."""
         figures = {}
         for channel in self.clips:
             s = self.scores(model, channel)

@@ -4,8 +4,8 @@ Families gather the builds of one engine under one name, as the corpus README gr
 families and human origins are dealt over the folds by size, so that folds are alike. Held out in
 fold k: the families and the human origins of fold k. A training clip that shares a speaker group or
 a human origin with a held-out clip is dropped, so that no group stands on both sides.
-Re-synthesised clips (made from the corpus's own humans) follow their human, and are never judged on:
-their systems are heard in training.
+Re-synthesised clips (made from the corpus's own humans) follow their human, and are never judged
+on: their systems are heard in training.
 """
 
 from __future__ import annotations

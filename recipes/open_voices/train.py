@@ -38,7 +38,6 @@ from voiceguard.training.corpus import Corpus, open_corpus
 from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.rooms import room_bank
 
-
 _BRAIN_SETTINGS = (
     "label_smoothing", "branch_weight", "belief_weight", "view_weight", "seed", "judge_every",
 )  # fmt: skip
@@ -145,6 +144,7 @@ class Log:
         self.start = time.monotonic()
 
     def __call__(self, epoch: int, figures: dict[str, float]) -> None:
+        """Write one epoch's figures."""
         row = {"epoch": epoch, "minutes": round((time.monotonic() - self.start) / 60, 1)}
         row |= {name: round(value, 4) for name, value in figures.items()}
         new = not self.path.is_file()
@@ -157,9 +157,8 @@ class Log:
 
 
 def main(argv: list[str]) -> None:
-    hparams_file, run_options, overrides = sb.parse_arguments(argv)
-    with open(hparams_file) as file:
-        text = file.read()
+    hparams_file, _, overrides = sb.parse_arguments(argv)
+    text = Path(hparams_file).read_text("utf-8")
     hparams = load_hyperpyyaml(text, overrides)
     digest = hashlib.sha256((text + (overrides or "")).encode()).hexdigest()[:10]
     torch.set_num_threads(hparams["threads"])

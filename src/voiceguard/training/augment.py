@@ -1,8 +1,8 @@
 """One channel for both classes: what may happen to a voice between a mouth and a detector.
 
 The corpus must not give its classes away by level, noise floor, bandwidth, codec or silence at the
-ends. :class:`ChannelSimulator` therefore draws, from the same distributions for every clip: a crop,
-a room, a noise floor, a microphone's colour, a codec chain with its band, clipping, dither and gain.
+ends. :class:`ChannelSimulator` therefore draws, from the same distributions for every clip: a room,
+a noise floor, a microphone's colour, a codec chain with its band, clipping, dither and gain.
 Everything follows from one ``numpy.random.Generator``: the same seed gives the same sound.
 """
 
@@ -162,7 +162,8 @@ def add_noise(x: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
         hum = float(rng.choice([50.0, 60.0]))
         noise = noise + np.std(noise) * _hum(n, hum, rng)
     scale = np.sqrt(np.mean(x**2) / (np.mean(noise**2) + 1e-20)) * 10.0 ** (-snr_db / 20.0)
-    return (x + scale * noise).astype(np.float32)
+    noisy: Samples = (x + scale * noise).astype(np.float32)
+    return noisy
 
 
 def _hum(n: int, base_hz: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -171,7 +172,7 @@ def _hum(n: int, base_hz: float, rng: np.random.Generator) -> npt.NDArray[np.flo
         rng.random() / k * np.sin(2 * np.pi * (k * base_hz * t + rng.random()))
         for k in (1, 2, 3, 5, 7)
     ]
-    return np.sum(harmonics, axis=0)
+    return np.asarray(np.sum(harmonics, axis=0))
 
 
 def colour(x: Samples, rng: np.random.Generator) -> Samples:
@@ -192,7 +193,8 @@ def clip(x: Samples, ratio: float) -> Samples:
 def dither(x: Samples, level_dbfs: float, rng: np.random.Generator) -> Samples:
     """A white floor at `level_dbfs` below the clip's own peak."""
     level = float(np.max(np.abs(x))) * 10.0 ** (level_dbfs / 20.0)
-    return (x + level * rng.standard_normal(len(x))).astype(np.float32)
+    floored: Samples = (x + level * rng.standard_normal(len(x))).astype(np.float32)
+    return floored
 
 
 def to_peak(x: Samples, peak_dbfs: float) -> Samples:
@@ -200,7 +202,8 @@ def to_peak(x: Samples, peak_dbfs: float) -> Samples:
     peak = float(np.max(np.abs(x))) if len(x) else 0.0
     if peak < 1e-8:
         return x.astype(np.float32)
-    return (x * (10.0 ** (peak_dbfs / 20.0) / peak)).astype(np.float32)
+    scaled: Samples = (x * (10.0 ** (peak_dbfs / 20.0) / peak)).astype(np.float32)
+    return scaled
 
 
 def narrowband(x: Samples, rng: np.random.Generator, *, second: bool = False) -> Samples:

@@ -20,7 +20,6 @@ from voiceguard.models.graph import ModelOutput
 from voiceguard.training.data import Batch
 from voiceguard.training.losses import belief_loss, label_loss, view_loss
 
-
 Judge = Callable[[torch.nn.Module], dict[str, float]]
 
 
@@ -88,8 +87,8 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
     """Trains ``modules.model`` (and ``modules.view``, a projection onto the teacher's features).
 
     Expects in `hparams`: ``schedule``, ``label_smoothing``, ``branch_weight``, ``belief_weight``,
-    ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``. Set :attr:`teacher` and :attr:`judge` before
-    ``fit``.
+    ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``. Set
+    :attr:`teacher` and :attr:`judge` before ``fit``.
     """
 
     teacher: TeacherTargets | None = None
@@ -117,7 +116,8 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         score = output.logits[:, 1] - output.logits[:, 0]
         belief = belief_loss(score, self.teacher.logits[batch.row].to(self.device))
         view = view_loss(projected, self.teacher.features[batch.row].to(self.device))
-        return loss + self.hparams.belief_weight * belief + self.hparams.view_weight * view
+        total: Tensor = loss + self.hparams.belief_weight * belief + self.hparams.view_weight * view
+        return total
 
     def _branches(self, embedding: Tensor) -> list[Tensor]:
         """Logits of the graphs alone and of the statistics alone, where the model has both.

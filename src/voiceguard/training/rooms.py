@@ -54,4 +54,5 @@ def _one_room(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     response = np.asarray(room.rir[0][0], dtype=np.float64)
     response = response[int(np.argmax(np.abs(response))) :][:_LENGTH]
     response = np.pad(response, (0, _LENGTH - len(response)))
-    return (response / np.sqrt(np.sum(response**2))).astype(np.float32)
+    unit: npt.NDArray[np.float32] = (response / np.sqrt(np.sum(response**2))).astype(np.float32)
+    return unit
