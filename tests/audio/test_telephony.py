@@ -98,7 +98,9 @@ def test_published_extremes(law, largest):
 
 @pytest.mark.parametrize("law", LAWS)
 def test_error_stays_within_half_a_step(law):
-    error = np.abs(decode_g711(encode_g711(ALL_SAMPLES, law=law), law=law) - ALL_SAMPLES.astype(int))
+    error = np.abs(
+        decode_g711(encode_g711(ALL_SAMPLES, law=law), law=law) - ALL_SAMPLES.astype(int)
+    )
     inside = np.abs(ALL_SAMPLES.astype(int)) <= (32635 if law == "ulaw" else 32767)
     # Half a step, and what the cut to 14 or 13 bits loses.
     assert (error <= _steps(law) / 2 + 8)[inside].all()
