@@ -20,7 +20,7 @@ from voiceguard.detect.engine import OnnxEngine
 from voiceguard.detect.sources import SAMPLE_RATE, take
 from voiceguard.detect.verdict import Rule, Window, choose_rule, judge_channel, most_suspicious
 from voiceguard.detect.windows import cut, plan
-from voiceguard.errors import BundleError, ParameterError
+from voiceguard.errors import BundleError
 from voiceguard.results import ChannelResult, ModelInfo, OperatingPoint, Result
 
 UNCALIBRATED = (
