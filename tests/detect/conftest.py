@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from voiceguard.detect.bundle import Manifest, write_bundle
+from voiceguard.detect.calibration import Calibration
+from voiceguard.detect.detector import Detector
+from voiceguard.results import OperatingPoint
 
 WINDOW = 16_000
 
@@ -92,3 +95,66 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+def voice_like(seconds: float, *, seed: int = 0) -> np.ndarray:
+    """Pulses through changing formants: no speech, but the voice activity detector takes it so."""
+    rng, rate, syllable = np.random.default_rng(6), 16_000, 3_520
+    loop = np.zeros(2 * rate)
+    pitch = 120.0 * (1.0 + 0.15 * np.sin(2 * np.pi * 0.7 * np.arange(len(loop)) / rate))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    buzz = sum(np.cos(k * phase) / k for k in range(1, 25))
+    vowels = [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480)]
+    frequency = np.fft.rfftfreq(2 * syllable, 1 / rate)
+    for start in range(0, len(loop), syllable):
+        piece = buzz[start : start + syllable]
+        formants = zip(vowels[rng.integers(len(vowels))], (60, 90, 120), strict=True)
+        shape = sum(1 / (1 + ((frequency - at) / width) ** 2) for at, width in formants)
+        voiced = np.fft.irfft(np.fft.rfft(piece, 2 * syllable) * shape)[: len(piece)]
+        loop[start : start + len(piece)] = voiced * np.sqrt(np.hanning(len(piece)))
+    loop *= 0.3 / np.abs(loop).max()
+    n = int(seconds * rate)
+    quiet = 0.001 * np.random.default_rng(seed).normal(size=n)
+    return (np.resize(loop, n) + quiet).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def voice() -> Callable[..., np.ndarray]:
+    """Voice-like sound whose offset makes the tiny graph give a window the score asked for."""
+
+    def make(seconds: float, score: float = 0.0, *, seed: int = 0) -> np.ndarray:
+        x = voice_like(seconds, seed=seed)
+        # The mean of every half second is taken out, so that the offset alone decides.
+        for start in range(0, len(x), 8_000):
+            x[start : start + 8_000] -= x[start : start + 8_000].mean()
+        return x + np.float32(score / 10_000.0)
+
+    return make
+
+
+POINTS = (
+    OperatingPoint("balanced", 0.0, 0.1, 0.1, "made up"),
+    OperatingPoint("low_false_alarm", -4.0, 0.3, 0.01, "made up"),
+)
+
+
+@pytest.fixture
+def calibrated(make_bundle: Callable[..., Path]) -> Path:
+    """A bundle whose llr of a window is 10,000 x the window's mean."""
+    return make_bundle(
+        graph=graph_bytes(scale=10_000.0 / WINDOW),
+        calibration=Calibration(1.0, 0.0, data="made up"),
+        operating_points=POINTS,
+        default_operating_point="balanced",
+    )
+
+
+@pytest.fixture
+def detector(calibrated: Path) -> Detector:
+    return Detector.load(calibrated)
+
+
+@pytest.fixture
+def raw_detector(make_bundle: Callable[..., Path]) -> Detector:
+    """The same graph without a calibration."""
+    return Detector.load(make_bundle("raw", graph=graph_bytes(scale=10_000.0 / WINDOW)))
