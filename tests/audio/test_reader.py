@@ -295,8 +295,10 @@ def test_damaged_files_give_audio_or_a_typed_error(data):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    magic=st.sampled_from([b"RIFF", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"ID3", b"\xff\xfb",
-                           b"\x00\x00\x00\x18ftyp", b"\x1a\x45\xdf\xa3", b"#!AMR\n", b"\xff\xf1"]),
+    magic=st.sampled_from(
+        [b"RIFF", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"ID3", b"\xff\xfb", b"#!AMR\n",
+         b"\x00\x00\x00\x18ftyp", b"\x1a\x45\xdf\xa3", b"\xff\xf1"]
+    ),
     rest=st.binary(max_size=400),
 )  # fmt: skip
 def test_noise_behind_a_magic_number_gives_a_typed_error_or_audio(magic, rest):
