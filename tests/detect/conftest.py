@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from voiceguard.detect.bundle import Manifest, write_bundle
 from voiceguard.detect.calibration import Calibration
 from voiceguard.detect.detector import Detector
 from voiceguard.results import OperatingPoint
+
+# A busy machine must not fail a property.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 WINDOW = 16_000
 

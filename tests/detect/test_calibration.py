@@ -50,7 +50,7 @@ def test_unequal_classes_do_not_move_the_ratio():
     assert fitted.prior == 0.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(20, 200),
