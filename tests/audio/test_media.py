@@ -73,6 +73,16 @@ def test_a_flac_behind_an_id3_tag_goes_to_ffmpeg(wave, encode):
     assert np.abs(got.samples - sent).max() <= 1 / 32768
 
 
+def test_a_flac_of_unstated_length_goes_to_ffmpeg(wave, encode):
+    # A FLAC written to a pipe leaves the 36 bits of its length at 0; libsndfile stops at once.
+    sent = wave(16_000, 0.5)
+    flac = bytearray(encode(sent, 16_000, "FLAC", "PCM_16"))
+    flac[21] &= 0xF0
+    flac[22:26] = bytes(4)
+    got = audio.read(bytes(flac))
+    assert np.abs(got.samples - sent).max() <= 1 / 32768
+
+
 def test_an_m4a_cut_off_before_its_index_is_refused(wave, encode_av):
     whole = encode_av(wave(16_000, 2.0), 16_000, "ipod", "aac")
     with pytest.raises(AudioFormatError, match="could not be decoded"):

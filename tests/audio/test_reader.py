@@ -275,6 +275,7 @@ def test_dull_audio_passes_unchanged(encode, kind):
     assert got.warnings == ()
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @settings(deadline=None, max_examples=120)
 @given(data=st.data())
 def test_damaged_files_give_audio_or_a_typed_error(data):

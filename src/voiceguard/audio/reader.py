@@ -241,7 +241,10 @@ def _decode(stream: BinaryIO, request: Request) -> Audio:
 def _decode_raw(stream: BinaryIO, request: Request, raw: Headerless) -> Audio:
     if raw.coding == "g722":
         return media.decode_media(stream, request, demuxer="g722")
-    return decode_soundfile(stream, request, raw=raw)
+    try:
+        return decode_soundfile(stream, request, raw=raw)
+    except Rejected as error:
+        raise _rejected(request, f"raw {raw.coding}", str(error), None) from error
 
 
 def _unknown(request: Request, head: bytes) -> AudioFormatError:
@@ -258,6 +261,6 @@ def _rejected(
 ) -> AudioFormatError:
     more = "" if ffmpeg is None else ' or install a second decoder: pip install "voiceguard[media]"'
     return AudioFormatError(
-        f"{request.label} begins as {container} and could not be opened ({reason}). Expected a "
-        f"complete file in a coding that libsndfile reads; fetch or export it again{more}."
+        f"{request.label} was taken for {container} and could not be decoded ({reason}). Expected "
+        f"a complete file in a coding that libsndfile reads; fetch or export it again{more}."
     )

@@ -10,7 +10,6 @@ from voiceguard.audio.containers import Headerless
 from voiceguard.audio.intake import Intake
 from voiceguard.audio.request import Request
 from voiceguard.audio.values import Audio
-from voiceguard.errors import AudioFormatError
 
 _BLOCK = 65_536
 _UNKNOWN_LENGTH = 2**62
@@ -18,7 +17,7 @@ _RAW_SUBTYPES = {"ulaw": "ULAW", "alaw": "ALAW", "gsm": "GSM610", "pcm_16": "PCM
 
 
 class Rejected(Exception):
-    """libsndfile does not open this file; its reason is the argument."""
+    """libsndfile does not open or decode this file; its reason is the argument."""
 
 
 class _Nameless:
@@ -27,8 +26,15 @@ class _Nameless:
     def __init__(self, stream: BinaryIO) -> None:
         self.read = stream.read
         self.readinto = stream.readinto  # type: ignore[attr-defined]
-        self.seek = stream.seek
         self.tell = stream.tell
+        self._seek = stream.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move as asked, or stay: a damaged header may ask for a place before the start."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return self.tell()
 
 
 def decode_soundfile(stream: BinaryIO, request: Request, *, raw: Headerless | None = None) -> Audio:
@@ -50,9 +56,9 @@ def decode_soundfile(stream: BinaryIO, request: Request, *, raw: Headerless | No
     Raises
     ------
     Rejected
-        If libsndfile does not open the file.
+        If libsndfile does not open the file, or fails before the first sample.
     AudioFormatError
-        If it opens the file but finds no audio in it.
+        If no sample is a finite number.
     AudioLimitError
         If a limit is passed.
     """
@@ -107,10 +113,7 @@ def _pump(sound: Any, intake: Intake, promised: int | None) -> str | None:
 
 def _judge_length(intake: Intake, promised: int | None, failure: str | None) -> None:
     if failure and intake.frames == 0:
-        raise AudioFormatError(
-            f"{intake.label} could not be decoded ({failure}). Expected {intake.codec} audio; the "
-            "file is damaged: fetch or export it again."
-        )
+        raise Rejected(failure)
     if failure:
         intake.warnings.append(
             f"Decoding stopped after {intake.frames / intake.source_rate:.2f} s ({failure})."
