@@ -1,10 +1,12 @@
-"""Sounds to send through a channel: a voice-like one made here, and a recorded one where present."""
+"""Sounds to send through a channel: a voice-like one made here, and a recorded one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from voiceguard.training.corpus import Corpus
 
 RATE = 16_000
 RECORDING = (
@@ -58,3 +60,32 @@ def at_rate() -> Callable[[np.ndarray, int], np.ndarray]:
         return x if rate == RATE else soxr.resample(x, RATE, rate).astype(np.float32)
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def echoes() -> np.ndarray:
+    """Three decaying responses of unit energy: rooms that need no room simulator."""
+    rng = np.random.default_rng(3)
+    decay = np.exp(-np.arange(2_000) / np.array([[100.0], [300.0], [600.0]]))
+    responses = rng.standard_normal((3, 2_000)) * decay
+    responses[:, 0] = 5.0
+    return (responses / np.linalg.norm(responses, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def make_corpus() -> Callable[..., Corpus]:
+    """A corpus in memory, of noises with a pitch of their own."""
+
+    def make(labels: Sequence[str], *, seconds: float = 1.0) -> Corpus:
+        rng = np.random.default_rng(9)
+        n = int(seconds * RATE)
+        t = np.arange(n) / RATE
+        clips = [
+            0.4 * np.sin(2 * np.pi * (200 + 70 * i) * t) + 0.05 * rng.standard_normal(n)
+            for i in range(len(labels))
+        ]
+        pcm = np.round(np.concatenate(clips) * 32_767).astype(np.int16)
+        offsets = np.arange(len(labels) + 1, dtype=np.int64) * n
+        return Corpus([{"label": label} for label in labels], pcm, offsets)
+
+    return make
