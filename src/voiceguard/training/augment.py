@@ -21,6 +21,9 @@ SAMPLE_RATE = 16_000
 
 _WIDE_CODECS = ("g722", "opus", "mp3", "aac")
 _NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
+_SHARES = (
+    "room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec", "second_codec",
+)  # fmt: skip
 _NARROW_WEIGHTS = np.array([0.28, 0.22, 0.14, 0.08, 0.12, 0.08, 0.08])
 
 
@@ -56,7 +59,7 @@ class ChannelConfig:
     gain_db: tuple[float, float] = (-30.0, 0.0)
 
     def __post_init__(self) -> None:
-        for name in ("room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec"):
+        for name in _SHARES:
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ParameterError(

@@ -1,8 +1,8 @@
 """Round trips through the codecs of telephony and voicemail, at a clip's own length.
 
-libsndfile carries GSM 6.10, IMA ADPCM and MP3; FFmpeg, through PyAV, carries AMR-NB, G.722, G.726,
-AAC and Opus. G.711 is the library's own table. A round trip takes and gives float32 mono at the
-codec's rate and keeps the length; the codec's own delay (up to 70 ms, AAC) stays in.
+libsndfile carries GSM 6.10 and IMA ADPCM; FFmpeg, through PyAV, carries AMR-NB, G.722, MP3, AAC and
+Opus. G.711 is the library's own table. A round trip takes and gives float32 mono at the codec's
+rate and keeps the length; the codec's own delay (up to 64 ms, AAC) stays in.
 """
 
 from __future__ import annotations
