@@ -105,15 +105,20 @@ def open_corpus(
     Raises
     ------
     ProtocolError
-        If the manifest is missing or malformed.
+        If the manifest is missing, malformed or lacks the path column.
     AudioError
         If a clip cannot be decoded.
     """
     folder, cache = Path(folder), Path(cache)
-    rows = read_manifest(folder / "manifest.csv")
-    digest = hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
+    manifest = folder / "manifest.csv"
+    rows = read_manifest(manifest)
+    if path_column not in rows[0]:
+        raise ProtocolError(f"{manifest}: expected a {path_column!r} column. Got {list(rows[0])}.")
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
     stamp = cache / "stamp.json"
     if not stamp.is_file() or json.loads(stamp.read_text())["manifest_sha256"] != digest:
+        # An interrupted decoding must leave no stamp that vouches for half of it.
+        stamp.unlink(missing_ok=True)
         _decode_all(folder, cache, [row[path_column] for row in rows], on_progress)
         stamp.write_text(json.dumps({"manifest_sha256": digest, "clips": len(rows)}))
     pcm = np.load(cache / "pcm.npy", mmap_mode="r")
