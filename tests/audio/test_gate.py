@@ -99,3 +99,20 @@ def test_blocking_looks_at_codes_alone():
 def test_policies_are_checked(bad):
     with pytest.raises(ParameterError, match="GatePolicy"):
         GatePolicy(**bad)
+
+
+def test_an_open_gate_withholds_nothing():
+    worst = Quality(
+        duration_s=0.0,
+        speech_s=0.0,
+        level_dbfs=-120.0,
+        snr_db=-30.0,
+        clipped=1.0,
+        bandwidth_hz=0.0,
+        silence=1.0,
+        tone="fax",
+        music=1.0,
+    )
+    for whole in (True, False):
+        assert gate(worst, whole=whole).blocked
+        assert gate(worst, GatePolicy.open(), whole=whole) == ((), False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -71,6 +72,19 @@ class GatePolicy:
                 f"{self.block_clipped!r} under {self.max_clipped!r}."
             )
 
+    @classmethod
+    def open(cls) -> GatePolicy:
+        """A gate that withholds nothing, for experiments that need a score of every clip."""
+        return cls(
+            min_speech_s=0.0,
+            min_window_speech_s=0.0,
+            min_snr_db=-math.inf,
+            block_snr_db=-math.inf,
+            max_clipped=1.0,
+            block_clipped=1.0,
+            max_music=math.inf,
+        )
+
 
 DEFAULT_POLICY = GatePolicy()
 """The gate where none is given."""
@@ -123,7 +137,7 @@ def reasons(
     starved = quality.speech_s < least
     tests = {
         Reason.TOO_SHORT: (starved and quality.speech_s > 0.0) or quality.duration_s < least,
-        Reason.NO_SPEECH: quality.speech_s == 0.0,
+        Reason.NO_SPEECH: starved and quality.speech_s == 0.0,
         Reason.SILENCE: starved and quality.silence >= policy.max_silence,
         Reason.LOW_SNR: quality.snr_db is not None and quality.snr_db < policy.min_snr_db,
         Reason.CLIPPED: quality.clipped > policy.max_clipped,

@@ -1,0 +1,202 @@
+"""Judge shipped bundles on a folder that nobody trained on, clean and through a telephone.
+
+    python evaluate.py --data ../../../shared/wild-dev --data_folder ../../../shared/corpus \
+        --work work --systems vg-base,PATH_TO_BUNDLE,cues
+
+Each system scores every clip through :class:`voiceguard.Detector` with the quality gate open, so
+that the figures stand for all clips; what the gate would have withheld is printed beside them. The
+first table has each system on both channels, the second the first system by kind and by whether the
+corpus names the engine. Intervals: bootstrap over groups of clips, 95 %. With ``--results`` one row
+a system and channel is appended to a CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from cues import cues, fit_cue_model
+from split import split
+
+import voiceguard
+from voiceguard import metrics
+from voiceguard.audio import read
+from voiceguard.audio.quality import GatePolicy
+from voiceguard.audio.telephony import g711_path
+from voiceguard.training.corpus import open_corpus, read_manifest
+
+Samples = npt.NDArray[np.float32]
+Scorer = Callable[[Samples], tuple[float, bool, bool]]
+SAMPLE_RATE = 16_000
+CHANNELS: dict[str, Callable[[Samples], Samples]] = {"clean": lambda x: x, "g711": g711_path}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One system on one channel: llr (or score), which clips the gate withholds."""
+
+    values: npt.NDArray[np.float64]
+    withheld: npt.NDArray[np.bool_]
+    calibrated: bool
+
+
+def detector_scorer(name: str) -> Scorer:
+    """Score with a bundle, the gate open; withheld is what the default gate says."""
+    opened = voiceguard.Detector.load(name, policy=GatePolicy.open())
+    gated = voiceguard.Detector.load(name)
+
+    def score(x: Samples) -> tuple[float, bool, bool]:
+        result = opened.score((x, SAMPLE_RATE))
+        withheld = gated.score((x, SAMPLE_RATE)).label is voiceguard.Label.INCONCLUSIVE
+        value = result.score if result.llr is None else result.llr
+        if value is None:
+            raise SystemExit(f"{name}: a clip could not be scored with the gate open.")
+        return value, withheld, result.llr is not None
+
+    return score
+
+
+def cue_scorer(data_folder: Path, work: Path, fold: int) -> Scorer:
+    """Score with the cue-only model, trained on the recipe's training clips."""
+    corpus = open_corpus(data_folder, work / "cache")
+    tree = fit_cue_model(corpus, split(corpus.rows, fold).train)
+    return lambda x: (float(tree.decision_function(cues(x)[None])[0]), False, False)
+
+
+def score_all(scorer: Scorer, clips: list[Samples]) -> Scores:
+    """Scores of all clips by one system."""
+    values, withheld, calibrated = zip(*(scorer(x) for x in clips), strict=True)
+    return Scores(np.array(values), np.array(withheld), all(calibrated))
+
+
+def figures(
+    scores: Scores, bonafide: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]
+) -> dict[str, float]:
+    """EER with interval, minDCF, and actDCF and Cllr where the score is an llr."""
+    b, s = scores.values[bonafide], scores.values[~bonafide]
+    interval = metrics.bootstrap(
+        metrics.eer,
+        b,
+        s,
+        bonafide_groups=groups[bonafide],
+        spoof_groups=groups[~bonafide],
+        n_resamples=500,
+    )
+    found = {
+        "eer": metrics.eer(b, s).value,
+        "eer_low": interval.low,
+        "eer_high": interval.high,
+        "min_dcf": metrics.min_dcf(b, s).value,
+    }
+    if scores.calibrated:
+        found |= {"act_dcf": metrics.act_dcf(b, s).value, "cllr": metrics.cllr(b, s).value}
+    return found
+
+
+def print_row(title: str, found: dict[str, float], withheld: float | None = None) -> None:
+    """One line of a table."""
+    interval = f"({100 * found['eer_low']:.1f} to {100 * found['eer_high']:.1f})"
+    rest = "".join(
+        f"{found[name]:9.3f}" if name in found else f"{'-':>9}"
+        for name in ("min_dcf", "act_dcf", "cllr")
+    )
+    gate = "" if withheld is None else f"{100 * withheld:10.1f}"
+    print(f"{title:<34}{100 * found['eer']:7.1f}  {interval:<16}{rest}{gate}")
+
+
+def subsets(rows: list[dict[str, str]], heard: set[str]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which spoof clips stand in each part of the second table."""
+    kind = np.array([row["kind"] for row in rows])
+    unseen = np.array([row["system"].lower() not in heard for row in rows])
+    spoof = np.array([row["label"] == "spoof" for row in rows])
+    parts = {name: kind == name for name in sorted(set(kind[spoof]))}
+    return {
+        **parts,
+        "systems that the corpus lacks": spoof & unseen,
+        "systems that it names": spoof & ~unseen,
+    }
+
+
+def append_results(path: Path, rows: list[dict[str, object]]) -> None:
+    """Append to the results table, with a header where it is new."""
+    new = not path.is_file()
+    names = ["date", "system", "data", "channel", "eer", "eer_low", "eer_high"]
+    names += ["min_dcf", "act_dcf", "cllr"]
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=names, restval="")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder to judge on")
+    parser.add_argument("--data_folder", type=Path, required=True, help="the training corpus")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--systems", default="vg-base,cues")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--scores", type=Path, help="folder for one score file a system, channel")
+    args = parser.parse_args()
+
+    rows = read_manifest(args.data / "manifest.csv")
+    clips = [read(args.data / row["path"]).samples[0] for row in rows]
+    bonafide = np.array([row["label"] == "bonafide" for row in rows])
+    groups = np.array([row["group"] for row in rows])
+    heard = {row["system"].lower() for row in read_manifest(args.data_folder / "manifest.csv")}
+    lines: list[dict[str, object]] = []
+    print(
+        f"{'system, channel':<34}{'EER %':>7}  {'95 %':<16}{'minDCF':>9}{'actDCF':>9}{'Cllr':>9}"
+        f"{'withheld %':>11}"
+    )
+    details = []
+    for name in args.systems.split(","):
+        scorer = (
+            cue_scorer(args.data_folder, args.work, args.fold)
+            if name == "cues"
+            else detector_scorer(name)
+        )
+        for channel, path in CHANNELS.items():
+            scores = score_all(scorer, [path(x) for x in clips])
+            found = figures(scores, bonafide, groups)
+            title = f"{Path(name).name}, {channel}"
+            print_row(title, found, scores.withheld.mean())
+            lines.append(
+                {
+                    "date": datetime.date.today().isoformat(),
+                    "system": Path(name).name,
+                    "data": args.data.name,
+                    "channel": channel,
+                    **{key: round(value, 4) for key, value in found.items()},
+                }
+            )
+            if args.scores:
+                args.scores.mkdir(parents=True, exist_ok=True)
+                table = args.scores / f"{Path(name).name}_{channel}.txt"
+                table.write_text(
+                    "".join(
+                        f"{row['id']} {value:.6f}\n"
+                        for row, value in zip(rows, scores.values, strict=True)
+                    )
+                )
+            details.append((title, scores))
+    print("\nby part (against all human clips)")
+    for title, scores in details[:2]:
+        for part, chosen in subsets(rows, heard).items():
+            keep = bonafide | chosen
+            part_scores = Scores(scores.values[keep], scores.withheld[keep], scores.calibrated)
+            found = figures(part_scores, bonafide[keep], groups[keep])
+            print_row(f"{title.split(', ')[1]}: {part} ({int(chosen.sum())})"[:33], found)
+    if args.results:
+        append_results(args.results, lines)
+
+
+if __name__ == "__main__":
+    main()
