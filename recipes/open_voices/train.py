@@ -9,6 +9,7 @@ of ``results.csv``.
 from __future__ import annotations
 
 import csv
+import datetime
 import hashlib
 import json
 import sys
@@ -121,27 +122,42 @@ def make_brain(
     )
 
 
-def fit(brain: CountermeasureBrain, data: CropDataset, batch_size: int) -> None:
+def fit(brain: CountermeasureBrain, batch_size: int) -> None:
     """Run the remaining epochs."""
-    loader = DataLoader(data, batch_size=batch_size, collate_fn=Batch.collate, drop_last=True)
-    original = brain.on_stage_start
-
-    def on_stage_start(stage: sb.Stage, epoch: int | None = None) -> None:
-        data.epoch = epoch or 0
-        original(stage, epoch)
-
-    brain.on_stage_start = on_stage_start
+    loader = DataLoader(
+        brain.crops, batch_size=batch_size, collate_fn=Batch.collate, drop_last=True
+    )
     brain.fit(brain.hparams.counter, loader)
 
 
+def fingerprint(hparams: dict[str, Any]) -> str:
+    """Ten hex digits of the configuration, paths left out."""
+    kept = {k: v for k, v in hparams.items() if k not in ("data_folder", "work", "threads")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
+
+
 class Log:
-    """One row an epoch in ``log.csv``, and on the terminal."""
+    """One row an epoch in ``log.csv``, and on the terminal.
+
+    Minutes are of this process; those of a run that was stopped and resumed add up over its parts.
+    """
 
     FIELDS = ("epoch", "minutes", "train_loss", "eer_clean", "eer_g711")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.start = time.monotonic()
+
+    def rows(self) -> list[dict[str, str]]:
+        """All rows so far."""
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def minutes(self) -> float:
+        """Minutes of all parts of the run."""
+        times = [float(row["minutes"]) for row in self.rows()]
+        ends = [a for a, b in zip(times, [*times[1:], 0.0], strict=True) if b <= a]
+        return sum(ends)
 
     def __call__(self, epoch: int, figures: dict[str, float]) -> None:
         """Write one epoch's figures."""
@@ -156,11 +172,33 @@ class Log:
         print(json.dumps(row), flush=True)
 
 
+def append_run(path: Path, hparams: dict[str, Any], digest: str, log: Log) -> None:
+    """One row in the table of runs."""
+    judged = [row for row in log.rows() if row["eer_clean"]]
+    last = judged[-1] if judged else {}
+    row = {
+        "date": datetime.date.today().isoformat(),
+        "name": hparams["name"],
+        "hparams": digest,
+        "fold": hparams["fold"],
+        "crops": hparams["epochs"] * hparams["crops_per_epoch"],
+        "minutes": round(log.minutes()),
+        "held_out_eer_clean": last.get("eer_clean", ""),
+        "held_out_eer_g711": last.get("eer_g711", ""),
+    }
+    new = not path.is_file()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def main(argv: list[str]) -> None:
     hparams_file, _, overrides = sb.parse_arguments(argv)
     text = Path(hparams_file).read_text("utf-8")
     hparams = load_hyperpyyaml(text, overrides)
-    digest = hashlib.sha256((text + (overrides or "")).encode()).hexdigest()[:10]
+    digest = fingerprint(hparams)
     torch.set_num_threads(hparams["threads"])
     work = Path(hparams["work"])
     folder = work / hparams["name"]
@@ -171,14 +209,16 @@ def main(argv: list[str]) -> None:
     brain = make_brain(hparams, parts, folder)
     brain.teacher = targets
     brain.judge = HeldOut(corpus, hparams["fold"], limit=hparams["judge_clips"])
-    brain.on_epoch = Log(folder / "log.csv")
-    fit(brain, dataset(corpus, hparams, work), hparams["batch_size"])
+    brain.on_epoch = log = Log(folder / "log.csv")
+    brain.crops = dataset(corpus, hparams, work)
+    fit(brain, hparams["batch_size"])
     average = brain.hparams.average.module
     save_file(
         {name: tensor.contiguous() for name, tensor in average.state_dict().items()},
         folder / "average.safetensors",
         metadata={"config": json.dumps(average.config.to_dict()), "hparams": digest},
     )
+    append_run(Path(hparams["results"]), hparams, digest, log)
     print(f"wrote {folder / 'average.safetensors'}")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from voiceguard.models.graph import ModelOutput
-from voiceguard.training.data import Batch
+from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.losses import belief_loss, label_loss, view_loss
 
 Judge = Callable[[torch.nn.Module], dict[str, float]]
@@ -88,12 +88,14 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
 
     Expects in `hparams`: ``schedule``, ``label_smoothing``, ``branch_weight``, ``belief_weight``,
     ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``. Set
-    :attr:`teacher` and :attr:`judge` before ``fit``.
+    :attr:`crops` (whose epoch it keeps), and :attr:`teacher` and :attr:`judge` where there are any,
+    before ``fit``.
     """
 
     teacher: TeacherTargets | None = None
     judge: Judge | None = None
     on_epoch: Callable[[int, dict[str, float]], None] | None = None
+    crops: CropDataset | None = None
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[ModelOutput, Tensor]:
         """Model output and the projected embedding."""
@@ -140,6 +142,8 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         if stage == sb.Stage.TRAIN and epoch is not None:
             torch.manual_seed(self.hparams.seed * 100_003 + epoch)
             self.epoch = epoch
+            if self.crops is not None:
+                self.crops.epoch = epoch
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
         """Set the learning rate."""
