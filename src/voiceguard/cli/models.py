@@ -1,0 +1,204 @@
+"""``voiceguard models``: what there is, fetching, converting, verifying."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from voiceguard.cli import output
+from voiceguard.errors import VoiceguardError
+
+if TYPE_CHECKING:
+    from voiceguard.detect.bundle import Bundle
+
+_Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to an application."""
+    group = typer.Typer(no_args_is_help=True, help="List, fetch, convert and verify models.")
+    group.command("list")(list_models)
+    group.command("info")(info)
+    group.command("pull")(pull)
+    group.command("import")(import_model)
+    group.command("verify")(verify)
+    app.add_typer(group, name="models")
+
+
+def list_models(as_json: _Json = False) -> None:
+    """List the models on this machine and those that can be pulled."""
+    from voiceguard.detect import registry
+
+    here = [_described(model.name, model.origin, model.folder) for model in registry.installed()]
+    names = {model["name"] for model in here}
+    there = [
+        {
+            "name": entry.name,
+            "origin": "on record",
+            "folder": None,
+            "version": None,
+            "licence": entry.licence,
+            "calibrated": False,
+            "description": entry.description,
+        }
+        for entry in registry.ENTRIES
+        if entry.name not in names
+    ]
+    if as_json:
+        output.write(json.dumps(here + there, indent=2) + "\n")
+        return
+    output.show(_listing(here + there))
+    if there:
+        output.write("Models on record are fetched with: voiceguard models pull NAME\n")
+
+
+def info(
+    name: Annotated[str, typer.Argument(help="Id of a model, or folder of a bundle.")],
+    as_json: _Json = False,
+) -> None:
+    """Show what a model says of itself: manifest and card."""
+    bundle = _read(name)
+    if as_json:
+        plain = {**json.loads(bundle.manifest.to_json()), "folder": str(bundle.folder)}
+        output.write(json.dumps({**plain, "card": bundle.card}, indent=2) + "\n")
+        return
+    output.write(_facts(bundle))
+    output.write("\n" + bundle.card.rstrip() + "\n")
+
+
+def pull(name: Annotated[str, typer.Argument(help="A model on record.")]) -> None:
+    """Fetch a published checkpoint, verify its SHA-256 and convert it. Uses the network."""
+    from voiceguard.detect import registry
+
+    entry = registry.entry(name)
+    with _download_bar(name) as progress:
+        folder = registry.pull(entry, progress=progress)
+    output.write(f"{name}: {entry.licence}, from {entry.url}\nin {folder}\n")
+    output.write(f"Score with it: voiceguard score FILE --model {name}\n")
+
+
+def import_model(
+    kind: Annotated[str, typer.Argument(help="Family of the checkpoint: aasist.")],
+    path: Annotated[Path, typer.Argument(help="The published .pth file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    variant: Annotated[
+        str | None, typer.Option(help="aasist or aasist-l; told by the shapes.")
+    ] = None,
+) -> None:
+    """Convert a published checkpoint to a bundle. Needs voiceguard[train]."""
+    from voiceguard.importers import import_checkpoint
+
+    folder = import_checkpoint(kind, path, out=out, variant=variant)
+    output.write(_facts(_read(str(folder.absolute()))))
+    output.write(f"Score with it: voiceguard score FILE --model {folder}\n")
+
+
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Ids or folders; by default all on this machine.")
+    ] = None,
+) -> None:
+    """Compare every file of models with the SHA-256 on record.
+
+    Exit code 0 where all are whole, 1 where one is not.
+    """
+    from voiceguard.detect import registry
+
+    chosen = names or [str(model.folder.absolute()) for model in registry.installed()]
+    broken = 0
+    for name in chosen:
+        try:
+            bundle = _read(name)
+        except VoiceguardError as error:
+            broken += 1
+            output.write(f"broken  {output.printable(name)}: {error}\n")
+        else:
+            output.write(f"whole   {bundle.info.id} {bundle.info.version} {bundle.info.sha256}\n")
+    if not chosen:
+        output.write("There is no model on this machine.\n")
+    raise typer.Exit(1 if broken else 0)
+
+
+def _read(name: str) -> Bundle:
+    from voiceguard.detect import registry
+    from voiceguard.detect.bundle import read_bundle
+
+    return read_bundle(registry.locate(name))
+
+
+def _described(name: str, origin: str, folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name, "origin": origin, "folder": str(folder)}
+    try:
+        manifest = _read(str(folder.absolute())).manifest
+    except VoiceguardError as error:
+        blank = {"version": None, "licence": None, "calibrated": False}
+        return {**row, **blank, "description": f"broken: {error}"}
+    return {
+        **row,
+        "version": manifest.version,
+        "licence": manifest.licence,
+        "calibrated": manifest.calibration is not None,
+        "description": manifest.description,
+    }
+
+
+def _listing(models: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "where", "version", "licence", "calibrated", "description")
+    for model in models:
+        cells = (
+            model["name"],
+            model["origin"],
+            model["version"] or "-",
+            model["licence"] or "-",
+            "yes" if model["calibrated"] else "no",
+            model["description"],
+        )
+        table.add_row(*(Text(output.printable(cell)) for cell in cells))
+    return table
+
+
+def _facts(bundle: Bundle) -> str:
+    manifest, lines = bundle.manifest, []
+    lines.append(f"{manifest.id} {manifest.version} ({manifest.licence}): {manifest.description}")
+    lines.append(f"folder      {bundle.folder}")
+    lines.append(f"graph       SHA-256 {bundle.info.sha256}, {len(bundle.graph):,} bytes")
+    window, hop, rate = manifest.window_samples, manifest.hop_samples, manifest.sample_rate
+    lines.append(f"windows     {window / rate:.2f} s every {hop / rate:.2f} s at {rate} Hz")
+    fitted = manifest.calibration
+    how = "none" if fitted is None else f"{fitted.method}, on {fitted.data or 'data not named'}"
+    lines.append(f"calibration {how}")
+    for point in manifest.operating_points:
+        mark = " (default)" if point.name == manifest.default_operating_point else ""
+        lines.append(
+            f"point       {point.name}{mark}: threshold {point.threshold:.4g}, misses "
+            f"{_rate(point.miss_rate)}, false alarms {_rate(point.false_alarm_rate)}"
+        )
+    lines += [f"provenance  {key}: {value}" for key, value in sorted(manifest.provenance.items())]
+    return "\n".join(map(output.printable, lines)) + "\n"
+
+
+def _rate(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2%}"
+
+
+@contextmanager
+def _download_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
+    import sys
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"fetching {name}", total=None)
+        yield lambda received, size: bar.update(task, completed=received, total=size)
