@@ -38,6 +38,13 @@ _Wave = npt.NDArray[np.float64]
 _GRID = 1024
 
 
+def _require(name: str, value: Any, valid: bool, domain: str) -> None:
+    if not valid:
+        raise ParameterError(
+            f"The {name!r} parameter of RawBoostConfig must be {domain}. Got {value!r} instead."
+        )
+
+
 @dataclass(frozen=True)
 class RawBoostConfig:
     """Ranges that RawBoost draws from; the defaults are the published ones.
@@ -323,10 +330,3 @@ def _checked(x: Samples) -> _Wave:
             f"Got {given} instead."
         )
     return x.astype(np.float64)
-
-
-def _require(name: str, value: Any, valid: bool, domain: str) -> None:
-    if not valid:
-        raise ParameterError(
-            f"The {name!r} parameter of RawBoostConfig must be {domain}. Got {value!r} instead."
-        )
