@@ -199,6 +199,6 @@ def _download_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(f"fetching {name}", total=None)
         yield lambda received, size: bar.update(task, completed=received, total=size)

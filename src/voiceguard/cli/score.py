@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,24 +76,42 @@ def score(
     detector = Detector.load(model, threads=threads)
     inputs = expand(paths)
     chosen = format or (Format.TABLE if output.on_terminal() else Format.JSONL)
-    with _progress(len(inputs), chosen) as advance:
-        found = _rows(detector, inputs, operating_point, prior, advance)
-        kinds = _WRITERS[chosen](found)
+    found = _rows(detector, inputs, operating_point, prior)
+    kinds = _WRITERS[chosen](_with_bar(found, len(inputs), chosen))
     raise typer.Exit(_exit_code(kinds, {each.value for each in fail_on or ()}))
 
 
 def _rows(
-    detector: Detector,
-    inputs: list[Input],
-    operating_point: str | None,
-    prior: float,
-    advance: Callable[[], None],
+    detector: Detector, inputs: list[Input], operating_point: str | None, prior: float
 ) -> Iterator[rows.ScoredRow]:
     sources = (each.source for each in inputs)
     scored = detector.score_many(sources, operating_point=operating_point, prior_spoof=prior)
     for each, row in zip(inputs, scored, strict=True):
-        advance()
         yield rows.ScoredRow(each.path, row.result, row.error)
+
+
+def _with_bar(
+    found: Iterable[rows.ScoredRow], total: int, chosen: Format
+) -> Iterator[rows.ScoredRow]:
+    """Draw a bar on standard error, on a terminal only, and never between rows on one."""
+    crowded = output.on_terminal() and chosen is not Format.TABLE
+    if total < 2 or crowded or not sys.stderr.isatty():
+        yield from found
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    # Without the redirection, which would send the rows to standard error too.
+    bar = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with bar:
+        yield from bar.track(found, total=total, description="scoring")
 
 
 def _exit_code(kinds: list[str], fail_on: set[str]) -> int:
@@ -141,21 +159,3 @@ _WRITERS = {
     Format.JSONL: _write_jsonl,
     Format.CSV: _write_csv,
 }
-
-
-@contextmanager
-def _progress(total: int, chosen: Format) -> Iterator[Callable[[], None]]:
-    """Draw a bar on standard error, on a terminal only, and never between rows on one."""
-    import sys
-
-    crowded = output.on_terminal() and chosen is not Format.TABLE
-    if total < 2 or crowded or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("scoring", total=total)
-        yield lambda: bar.advance(task)

@@ -1,4 +1,4 @@
-"""Tiny models for the detect floor: graphs of a few operators whose scores are known by hand."""
+"""Shared fixtures: tiny models with scores known by hand, and sound that passes for a voice."""
 
 from __future__ import annotations
 
