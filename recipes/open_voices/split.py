@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,11 @@ def is_resynthesis(row: dict[str, str]) -> bool:
     return bool(row["derived_from"])
 
 
+def source_name(row: dict[str, str]) -> str:
+    """The name that ``derived_from`` calls a clip by: its file's, without folder, ``h_``, ending."""
+    return PurePosixPath(row["file"]).stem.removeprefix("h_")
+
+
 def deal(sizes: Counter[str], n_folds: int = N_FOLDS) -> dict[str, int]:
     """Names over folds, largest first, each to the fold that holds least so far."""
     load = [0] * n_folds
@@ -106,14 +112,14 @@ def split(rows: list[dict[str, str]], fold: int) -> Split:
     held_set = set(held)
     groups = {rows[i]["group"] for i in held}
     origins = {rows[i]["origin"] for i in held if rows[i]["label"] == "bonafide"}
-    held_files = {rows[i]["file"] for i in held}
+    held_sources = {source_name(rows[i]) for i in held}
     train = [
         i
         for i, row in enumerate(rows)
         if i not in held_set
         and row["group"] not in groups
         and row["origin"] not in origins
-        and row["derived_from"] not in held_files
+        and row["derived_from"] not in held_sources
     ]
     return Split(np.array(train, dtype=np.int64), np.array(held, dtype=np.int64))
 
