@@ -95,8 +95,8 @@ def rows(request: pytest.FixtureRequest, toy_rows: list[dict[str, str]]) -> list
     return read_manifest(request.getfixturevalue("corpus_folder") / "manifest.csv")
 
 
-@pytest.fixture
-def voices() -> Callable[[str, int], np.ndarray]:
+@pytest.fixture(scope="session")
+def make_voices() -> Callable[[str, int], np.ndarray]:
     """One second of a made-up voice: the human's pitch wavers over noise, the other's does not."""
 
     def make(label: str, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-pytest.importorskip("speechbrain", reason="the training loop is SpeechBrain's")
+sb = pytest.importorskip("speechbrain", reason="the training loop is SpeechBrain's")
 
 from voiceguard.models.graph import GraphConfig
 from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
@@ -171,6 +171,19 @@ def test_gradient_reaches_every_weight(brain, model, batch):
     loss.backward()
     silent = [name for name, weight in brain.modules.named_parameters() if weight.grad is None]
     assert silent == []
+
+
+def test_an_epoch_starts_from_its_own_seed_at_step_zero(brain):
+    """Whatever a checkpoint of the epoch before brought back."""
+    draws = []
+    for stale_step in (0, 7):
+        brain.step, brain.avg_train_loss = stale_step, 0.3 * stale_step
+        brain.on_stage_start(sb.Stage.TRAIN, 2)
+        draws.append(torch.rand(3))
+        assert (brain.step, brain.avg_train_loss, brain.epoch) == (0, 0.0, 2)
+    assert torch.equal(*draws)
+    brain.on_stage_start(sb.Stage.TRAIN, 3)
+    assert not torch.equal(torch.rand(3), draws[0])
 
 
 def test_the_learning_rate_follows_the_step_of_the_whole_training(brain, batch):

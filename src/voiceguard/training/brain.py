@@ -142,6 +142,8 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         if stage == sb.Stage.TRAIN and epoch is not None:
             torch.manual_seed(self.hparams.seed * 100_003 + epoch)
             self.epoch = epoch
+            # A checkpoint of an epoch's end carries the step and mean loss that it ended with.
+            self.step, self.avg_train_loss = 0, 0.0
             if self.crops is not None:
                 self.crops.epoch = epoch
 
