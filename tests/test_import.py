@@ -43,12 +43,18 @@ print(json.dumps(sorted({{{{m.split(".")[0] for m in sys.modules}}}} & set({HEAV
         "import voiceguard",
         "import voiceguard; dir(voiceguard)",
         "import voiceguard; voiceguard.Detector, voiceguard.read, voiceguard.score",
-        "import voiceguard; voiceguard.audio, voiceguard.errors, voiceguard.metrics",
+        "import voiceguard as v; v.audio, v.errors, v.metrics, v.protocols",
         "import voiceguard.detect as d; [getattr(d, name) for name in d.__all__]",
     ],
 )
 def test_importing_loads_nothing_heavy(code):
     assert json.loads(run(LOADED.format(code))) == []
+
+
+def test_the_command_line_starts_light():
+    """Only the parser; tables, decoders and networks come with the command that needs them."""
+    code = "from voiceguard.cli.app import main; main(['--version'])"
+    assert json.loads(run(LOADED.format(code)).splitlines()[-1]) == ["typer"]
 
 
 def test_every_public_name_resolves():

@@ -102,6 +102,14 @@ def test_extra_files_stay_inside(tmp_path, manifest, make_graph, name):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "CARD.md"])
+def test_extra_files_do_not_replace_the_others(tmp_path, manifest, make_graph, name):
+    with pytest.raises(BundleError, match="must not be named"):
+        write_bundle(
+            tmp_path / "b", graph=make_graph(), manifest=manifest, card="", extra_files={name: b""}
+        )
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "CARD.md"])
 def test_a_changed_byte_is_found_before_parsing(make_bundle, monkeypatch, name):
     folder = make_bundle()
     path = folder / name

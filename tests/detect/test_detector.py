@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import math
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -256,6 +258,20 @@ def test_even_a_crash_inside_is_a_row(detector, voice, monkeypatch):
     monkeypatch.setattr(detector_module, "assess", broken)
     (row,) = detector.score_many([(voice(1.0), RATE)])
     assert isinstance(row.error, RuntimeError)
+
+
+def test_kept_errors_keep_no_audio_alive(detector, voice):
+    class Watched(np.ndarray):
+        """An array that can be watched for its end."""
+
+    x = np.concatenate([voice(1.0)] * 3).view(Watched)
+    alive = weakref.ref(x)
+    limits = Limits(max_duration_s=1.0)
+    rows = [replace(row, source=None) for row in detector.score_many([(x, RATE)], limits=limits)]
+    del x
+    gc.collect()
+    assert isinstance(rows[0].error, AudioLimitError)
+    assert alive() is None
 
 
 def test_score_many_checks_its_arguments_at_once(detector):

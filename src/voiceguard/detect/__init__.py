@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voiceguard.detect.bundle import Bundle, Manifest, read_bundle, write_bundle
     from voiceguard.detect.calibration import Calibration
-    from voiceguard.detect.detector import Detector, Embedding, Row, score
+    from voiceguard.detect.detector import Detector, score
     from voiceguard.detect.engine import OnnxEngine
+    from voiceguard.detect.outputs import Embedding, Row
     from voiceguard.detect.registry import RegistryEntry, pull
 
 _HOMES = {
@@ -22,8 +23,8 @@ _HOMES = {
     "write_bundle": "bundle",
     "Calibration": "calibration",
     "Detector": "detector",
-    "Embedding": "detector",
-    "Row": "detector",
+    "Embedding": "outputs",
+    "Row": "outputs",
     "score": "detector",
     "OnnxEngine": "engine",
     "RegistryEntry": "registry",

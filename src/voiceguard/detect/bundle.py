@@ -96,7 +96,9 @@ def write_bundle(
         the folder is taken.
     """
     target = Path(folder)
-    contents = {GRAPH_NAME: graph, CARD_NAME: card.encode(), **(extra_files or {})}
+    contents = {**(extra_files or {}), GRAPH_NAME: graph, CARD_NAME: card.encode()}
+    if len(contents) < 2 + len(extra_files or ()):
+        raise BundleError(f"Extra files must not be named {GRAPH_NAME} or {CARD_NAME}.")
     _check_contents(manifest, contents)
     check_graph(graph)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}

@@ -17,6 +17,7 @@ from voiceguard.audio.quality import DEFAULT_POLICY, GatePolicy, Verdict, assess
 from voiceguard.detect import registry
 from voiceguard.detect.bundle import Bundle, Manifest, read_bundle
 from voiceguard.detect.engine import OnnxEngine
+from voiceguard.detect.outputs import Embedding, Row, lightened
 from voiceguard.detect.sources import SAMPLE_RATE, take
 from voiceguard.detect.verdict import Rule, Window, choose_rule, judge_channel, most_suspicious
 from voiceguard.detect.windows import cut, plan
@@ -29,45 +30,6 @@ UNCALIBRATED = (
 )
 
 Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One input of :meth:`Detector.score_many` and what became of it.
-
-    Parameters
-    ----------
-    source : object
-        The input, as it was given.
-    result : Result or None
-        The verdict, or None where there is an error.
-    error : Exception or None
-        What went wrong, or None.
-    """
-
-    source: Any
-    result: Result | None
-    error: Exception | None
-
-
-@dataclass(frozen=True, eq=False)
-class Embedding:
-    """The network's view of each window.
-
-    Parameters
-    ----------
-    vectors : np.ndarray [shape=(windows, d), dtype=float32]
-        One vector a window.
-    start_s, end_s : np.ndarray [shape=(windows,), dtype=float64]
-        Where the windows lie, seconds from the start.
-    channel : np.ndarray [shape=(windows,), dtype=int64]
-        The channel that each window is of.
-    """
-
-    vectors: Samples
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    channel: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +265,7 @@ class Detector:
             )
         # Whatever one file provokes, in a decoder or here, must not lose the others' verdicts.
         except Exception as error:
-            return Row(source, None, error)
+            return Row(source, None, lightened(error))
         return Row(source, result, None)
 
     def _plan(self, n_samples: int) -> tuple[tuple[int, int], ...]:

@@ -52,7 +52,7 @@ class OnnxEngine:
         window_samples: int,
         embedding_dim: int,
         threads: int = 1,
-        max_batch: int = 8,
+        max_batch: int = 4,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         for name, value in (
