@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-sb = pytest.importorskip("speechbrain", reason="the training loop is SpeechBrain's")
+pytest.importorskip("speechbrain", reason="the training loop is SpeechBrain's")
+
+import speechbrain as sb
 
 from voiceguard.models.graph import GraphConfig
 from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
