@@ -68,11 +68,21 @@ class LCNNConfig(PlainConfig):
 
 
 class MaxFeatureMap(nn.Module):
-    """Elementwise larger of the two halves of the channels."""
+    """Elementwise larger of the two halves of the channels.
+
+    Parameters
+    ----------
+    channels : int
+        Channels that come out, half of those that go in.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
 
     def forward(self, image: Tensor) -> Tensor:
-        """(batch, 2 c, ...) to (batch, c, ...)."""
-        return torch.maximum(*image.chunk(2, dim=1))
+        """(batch, 2 * channels, ...) to (batch, channels, ...)."""
+        return torch.maximum(*image.split(self.channels, dim=1))
 
 
 class BLSTM(nn.Module):
@@ -96,7 +106,7 @@ class BLSTM(nn.Module):
 
 def _mapped(before: int, after: int, kernel: int) -> list[nn.Module]:
     """Convolution to twice `after` channels, and the larger half of them."""
-    return [nn.Conv2d(before, 2 * after, kernel, padding=kernel // 2), MaxFeatureMap()]
+    return [nn.Conv2d(before, 2 * after, kernel, padding=kernel // 2), MaxFeatureMap(after)]
 
 
 def _norm(channels: int) -> nn.Module:
@@ -132,8 +142,7 @@ def _convolutions(width: int) -> nn.Sequential:
 class LCNN(nn.Module):
     """Convolutions with max-feature-maps, two recurrent layers, mean over time, one linear layer.
 
-    The published batch norms scale nothing (no affine part). Frames beyond a multiple of 16 do not
-    count.
+    As published the batch norms have no affine part.
 
     Parameters
     ----------
