@@ -122,7 +122,8 @@ def _line_of(result: Result) -> str:
             f": there it let {point.miss_rate:.1%} of synthetic speech pass and flagged "
             f"{point.false_alarm_rate:.1%} of human speech"
         )
-    return f"{model}; operating point {point.name}, set on {point.data}{rates}"
+    origin = f", set on {point.data}" if point.data else ""
+    return f"{model}; operating point {point.name}{origin}{rates}"
 
 
 def _cells(result: Result) -> dict[str, Any]:
