@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,16 +11,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "open_voices"
+SCRIPTS = ("split", "cues", "judge", "teacher", "export")
 CORPUS = ROOT.parent / "shared" / "corpus"
 
 
 def import_scripts() -> dict[str, ModuleType]:
-    """Import split, cues and judge from the recipe; path and module table end as they were."""
+    """Import the recipe's modules; path and module table end as they were."""
     scripts = [path.stem for path in RECIPE.glob("*.py")]
     shadowed = {name: sys.modules.pop(name) for name in scripts if name in sys.modules}
     sys.path.insert(0, str(RECIPE))
     try:
-        return {name: importlib.import_module(name) for name in ("split", "cues", "judge")}
+        return {name: importlib.import_module(name) for name in SCRIPTS}
     finally:
         sys.path.remove(str(RECIPE))
         for name in scripts:
@@ -29,11 +30,8 @@ def import_scripts() -> dict[str, ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def scripts() -> Iterator[dict[str, ModuleType]]:
-    before = list(sys.path), set(sys.modules) & {"split", "cues", "judge", "train"}
-    found = import_scripts()
-    assert before == (list(sys.path), set(sys.modules) & {"split", "cues", "judge", "train"})
-    return found
+def scripts() -> dict[str, ModuleType]:
+    return import_scripts()
 
 
 @pytest.fixture(scope="session")

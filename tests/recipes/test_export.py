@@ -1,0 +1,66 @@
+"""The channels of the calibration, and the way back from stored weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from voiceguard.models.graph import GraphConfig
+from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
+
+pytest.importorskip("av", reason="PyAV carries Opus")
+
+
+@pytest.fixture
+def export(scripts):
+    return scripts["export"]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = SpectralAASISTConfig(
+        stem=4,
+        blocks=(BlockConfig(4, (2, 2)), BlockConfig(6, (4, 4))),
+        graph=GraphConfig(gat_dims=(6, 4)),
+    )
+    return SpectralAASIST(config).eval()
+
+
+def test_each_channel_keeps_the_clip_and_changes_it_but_the_clean_one(export, make_voices):
+    x = make_voices("bonafide", 1)
+    heard = {
+        channel: export.through(x, channel, np.random.default_rng(0)) for channel in export.CHANNELS
+    }
+    for channel, y in heard.items():
+        assert y.shape == x.shape
+        assert y.dtype == np.float32
+        assert np.array_equal(y, x) is (channel == "clean")
+        assert np.corrcoef(x, y)[0, 1] > 0.5
+    noise = heard["noise 15 dB"] - x
+    assert 10 * np.log10(np.mean(x**2) / np.mean(noise**2)) == pytest.approx(15.0, abs=0.1)
+    for channel in ("g711", "gsm"):
+        power = np.abs(np.fft.rfft(heard[channel])) ** 2
+        assert power[4_250:].sum() < 1e-4 * power.sum()
+
+
+def test_stored_weights_come_back_with_their_sizes(export, model, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "average.safetensors"
+    save_file(model.state_dict(), path, metadata={"config": json.dumps(model.config.to_dict())})
+    loaded = export.load_model(path)
+    assert loaded.config == model.config
+    assert not loaded.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight)
+
+
+def test_clips_are_scored_in_order_whatever_the_batch(export, model, make_voices):
+    clips = [make_voices("spoof", seed)[: 4_000 + 100 * seed] for seed in range(18)]
+    scores = export.score_clips(model, clips)
+    assert scores.shape == (18,)
+    for i in (0, 15, 16, 17):
+        np.testing.assert_allclose(export.score_clips(model, [clips[i]]), scores[i], rtol=1e-4)
+    assert len(np.unique(scores)) == 18
