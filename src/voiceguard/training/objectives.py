@@ -135,7 +135,7 @@ class AMSoftmax(Objective):
 
     def of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross entropy of cosines with the margin."""
-        margin = self.margin * functional.one_hot(target, 2)
+        margin = self.margin * functional.one_hot(target, 2).to(logits.dtype)
         return functional.cross_entropy(self.scale * (logits - margin), target)
 
 
