@@ -204,9 +204,7 @@ def coloured_noise(
     return noisy
 
 
-Step = Callable[..., Samples]
-
-_SERIES: dict[int, tuple[Step, ...]] = {
+_SERIES: dict[int, tuple[Callable[..., Samples], ...]] = {
     0: (),
     1: (convolutive_noise,),
     2: (impulsive_noise,),
@@ -247,7 +245,7 @@ class RawBoost:
     config: RawBoostConfig = _DEFAULT
 
     def __post_init__(self) -> None:
-        if self.algorithm not in (*_SERIES, _PARALLEL):
+        if type(self.algorithm) is not int or not 0 <= self.algorithm <= _PARALLEL:
             raise ParameterError(
                 "The 'algorithm' parameter of RawBoost must be an int from 0 to 8. "
                 f"Got {self.algorithm!r} instead."
