@@ -82,7 +82,7 @@ class MaxFeatureMap(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(batch, 2 * channels, ...) to (batch, channels, ...)."""
-        return torch.maximum(*image.split(self.channels, dim=1))
+        return torch.maximum(*torch.split(image, self.channels, dim=1))
 
 
 class BLSTM(nn.Module):
