@@ -27,8 +27,9 @@ from split import split
 import voiceguard
 from voiceguard import metrics
 from voiceguard.audio import read
-from voiceguard.audio.quality import GatePolicy
+from voiceguard.audio.gate import GatePolicy, gate
 from voiceguard.audio.telephony import g711_path
+from voiceguard.results import ChannelResult
 from voiceguard.training.corpus import open_corpus, read_manifest
 
 Samples = npt.NDArray[np.float32]
@@ -49,17 +50,23 @@ class Scores:
 def detector_scorer(name: str) -> Scorer:
     """Score with a bundle, the gate open; withheld is what the default gate says."""
     opened = voiceguard.Detector.load(name, policy=GatePolicy.open())
-    gated = voiceguard.Detector.load(name)
 
     def score(x: Samples) -> tuple[float, bool, bool]:
-        result = opened.score((x, SAMPLE_RATE))
-        withheld = gated.score((x, SAMPLE_RATE)).label is voiceguard.Label.INCONCLUSIVE
-        value = result.score if result.llr is None else result.llr
+        channel = opened.score((x, SAMPLE_RATE)).channels[0]
+        value = channel.score if channel.llr is None else channel.llr
         if value is None:
             raise SystemExit(f"{name}: a clip could not be scored with the gate open.")
-        return value, withheld, result.llr is not None
+        return value, would_withhold(channel), channel.llr is not None
 
     return score
+
+
+def would_withhold(channel: ChannelResult) -> bool:
+    """Whether the default gate lets no verdict through."""
+    windows = [each.quality for each in channel.segments if each.quality is not None]
+    return gate(channel.quality, whole=True).blocked or all(
+        gate(quality, whole=False).blocked for quality in windows
+    )
 
 
 def cue_scorer(data_folder: Path, work: Path, fold: int) -> Scorer:
@@ -190,6 +197,8 @@ def main() -> None:
     print("\nby part (against all human clips)")
     for title, scores in details[:2]:
         for part, chosen in subsets(rows, heard).items():
+            if not chosen.any():
+                continue
             keep = bonafide | chosen
             part_scores = Scores(scores.values[keep], scores.withheld[keep], scores.calibrated)
             found = figures(part_scores, bonafide[keep], groups[keep])

@@ -4,14 +4,17 @@
         --card ../../docs/model-card.md --out ../../src/voiceguard/assets/models/vg-base
 
 The calibration sees each held-out clip as recorded and through four channels, so that one map
-serves clean files and telephone calls. Scores go to ``work/<name>/calibration_scores.csv``.
+serves clean files and telephone calls. Its scores stay in ``calibration_scores.csv.gz``, from which
+calibration and operating points can be fitted again.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -98,8 +101,8 @@ def write_scores(
     path: Path, bonafide: npt.NDArray[np.bool_], scores: dict[str, npt.NDArray]
 ) -> None:
     """The scores behind the calibration and the operating points."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+    with gzip.GzipFile(path, "wb", mtime=0) as packed, io.TextIOWrapper(packed, "utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "channel", "score"])
         for channel, values in scores.items():
             for good, value in zip(bonafide, values, strict=True):
@@ -114,12 +117,13 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=3)
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv.gz"))
     args = parser.parse_args()
     corpus = open_corpus(args.data_folder, args.work / "cache")
     weights = args.work / args.name / "average.safetensors"
     model = load_model(weights)
     bonafide, scores = held_out_scores(model, corpus, args.fold)
-    write_scores(args.work / args.name / "calibration_scores.csv", bonafide, scores)
+    write_scores(args.scores, bonafide, scores)
     labels = ["bonafide" if good else "spoof" for good in np.tile(bonafide, len(CHANNELS))]
     data = f"open-voices fold {args.fold}, held-out engines and recordings, {', '.join(CHANNELS)}"
     fitted = calibration.fit(np.concatenate(list(scores.values())), labels, data=data)
