@@ -57,7 +57,7 @@ class GMMConfig(PlainConfig):
         Added to each variance, > 0.
     max_frames : int
         Most frames a class that the fit sees, drawn uniformly from all of them. The fit holds
-        max_frames * components numbers in memory several times over: the default needs 2 GB.
+        max_frames * components numbers in memory several times over, 0.8 GB each by default.
     seed : int
         Of that draw and of the start.
     """
@@ -174,7 +174,7 @@ class GMM:
         ParameterError
             If the waveform is not one-dimensional and floating, or too short for one frame.
         """
-        features = self.front_end(torch.from_numpy(np.asarray(waveform)).unsqueeze(0))
+        features = self.front_end(torch.from_numpy(np.ascontiguousarray(waveform)).unsqueeze(0))
         frames: Frames = features[0].T.double().numpy()
         return frames
 
