@@ -72,7 +72,7 @@ def is_resynthesis(row: dict[str, str]) -> bool:
 
 
 def source_name(row: dict[str, str]) -> str:
-    """The name that ``derived_from`` calls a clip by: its file's, without folder, ``h_``, ending."""
+    """The name that ``derived_from`` calls a clip by: its file without folder, h_ and ending."""
     return PurePosixPath(row["file"]).stem.removeprefix("h_")
 
 
