@@ -10,7 +10,6 @@ detection", Interspeech 2019. The mixtures are fitted by scikit-learn and kept a
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,17 +24,15 @@ from voiceguard.errors import MissingExtraError, ModelError, ParameterError
 from voiceguard.features import build_front_end
 from voiceguard.features._base import FrontEnd, check_int
 from voiceguard.models._config import PlainConfig
+from voiceguard.models.mixture import Frames, FrameSample, Mixture, fit_mixture
 
 Samples = NDArray[np.float32]
-Frames = NDArray[np.float64]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """Larger files are refused; a mixture pair of the published size takes 1.5 MB."""
 
 _CLASSES = ("bonafide", "spoof")
 _PARTS = ("weights", "means", "variances")
-# Frames that are scored at once: 2,048 times 512 components in float64 are 8 MiB.
-_CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -79,42 +76,6 @@ class GMMConfig(PlainConfig):
                 "The 'variance_floor' parameter of GMMConfig must be a number > 0. "
                 f"Got {self.variance_floor!r} instead."
             )
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Diagonal Gaussian mixture as plain arrays.
-
-    Parameters
-    ----------
-    weights : np.ndarray [shape=(k,)]
-        Positive, summing to 1.
-    means, variances : np.ndarray [shape=(k, d)]
-        Of each component; variances positive.
-    """
-
-    weights: Frames
-    means: Frames
-    variances: Frames
-
-    def log_likelihood(self, frames: Frames) -> Frames:
-        """Natural-log density of each frame, [shape=(n, d)] to [shape=(n,)]."""
-        starts = range(0, len(frames), _CHUNK)
-        parts = [self._log_likelihood(frames[start : start + _CHUNK]) for start in starts]
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-    def _log_likelihood(self, frames: Frames) -> Frames:
-        precision = 1.0 / self.variances
-        constant = np.log(self.weights) - 0.5 * (
-            np.log(2.0 * np.pi * self.variances).sum(axis=1)
-            + (self.means**2 * precision).sum(axis=1)
-        )
-        # The square is multiplied out, so that the work is two matrix products.
-        quadratic = frames @ (self.means * precision).T - 0.5 * (frames**2 @ precision.T)
-        joint = constant + quadratic
-        top = joint.max(axis=1)
-        total: Frames = top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
-        return total
 
 
 class GMM:
@@ -306,7 +267,7 @@ class GMM:
     def _fit_class(self, name: str, utterances: Iterable[Samples]) -> Mixture:
         config = self.config
         rng = np.random.default_rng([config.seed, _CLASSES.index(name)])
-        sample = _FrameSample(config.max_frames, rng)
+        sample = FrameSample(config.max_frames, rng)
         for waveform in utterances:
             sample.add(self.features(waveform))
         frames = sample.frames()
@@ -315,54 +276,13 @@ class GMM:
                 f"The {name!r} parameter of GMM.fit must give at least {config.components} frames, "
                 f"one a component. Got {len(frames)} instead."
             )
-        return _fit_mixture(frames, config)
-
-
-class _FrameSample:
-    """Uniform sample of at most `limit` rows of a stream: those whose random keys are smallest."""
-
-    def __init__(self, limit: int, rng: np.random.Generator) -> None:
-        self._limit = limit
-        self._rng = rng
-        self._rows: list[Frames] = []
-        self._keys: list[Frames] = []
-
-    def add(self, rows: Frames) -> None:
-        self._rows.append(rows)
-        self._keys.append(self._rng.random(len(rows)))
-        if sum(map(len, self._keys)) > 2 * self._limit:
-            self._shrink()
-
-    def frames(self) -> Frames:
-        self._shrink()
-        return self._rows[0] if self._rows else np.zeros((0, 1))
-
-    def _shrink(self) -> None:
-        if not self._rows:
-            return
-        rows, keys = np.concatenate(self._rows), np.concatenate(self._keys)
-        if len(rows) > self._limit:
-            kept = np.sort(np.argpartition(keys, self._limit)[: self._limit])
-            rows, keys = rows[kept], keys[kept]
-        self._rows, self._keys = [rows], [keys]
-
-
-def _fit_mixture(frames: Frames, config: GMMConfig) -> Mixture:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    fitted = GaussianMixture(
-        config.components,
-        covariance_type="diag",
-        reg_covar=config.variance_floor,
-        max_iter=config.iterations,
-        random_state=config.seed,
-    )
-    with warnings.catch_warnings():
-        # A few iterations are what the baselines take; whether they converge is not the question.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted.fit(frames)
-    return Mixture(fitted.weights_, fitted.means_, fitted.covariances_)
+        return fit_mixture(
+            frames,
+            components=config.components,
+            iterations=config.iterations,
+            variance_floor=config.variance_floor,
+            seed=config.seed,
+        )
 
 
 def _read(source: Path) -> tuple[dict[str, NDArray[Any]], str]:
