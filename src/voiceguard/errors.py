@@ -29,9 +29,7 @@ class MissingExtraError(VoiceguardError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         self.feature = feature
         self.extra = extra
-        super().__init__(
-            f'{feature} needs an optional part: pip install "voiceguard[{extra}]"'
-        )
+        super().__init__(f'{feature} needs an optional part: pip install "voiceguard[{extra}]"')
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         return type(self), (self.feature, self.extra)
