@@ -1,6 +1,7 @@
 """Exported graphs compute what torch computes, take one length only, and leave the model alone."""
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from voiceguard.detect.bundle import Manifest, read_bundle
 from voiceguard.errors import ModelError, ParameterError
 from voiceguard.features import front_ends
 from voiceguard.models import build
+from voiceguard.models.spectral_aasist import SpectralAASISTConfig
 
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 WINDOW = 16000
@@ -194,4 +196,7 @@ def test_bundle_reads_back(small, tmp_path):
     assert bundle.manifest.embedding_dim == 160
     assert bundle.card == "# Card"
     assert (folder / "note.txt").read_bytes() == b"x"
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert config.pop("network") == "SpectralAASIST"
+    assert SpectralAASISTConfig.from_dict(config) == small.config
     assert_parity(small, bundle.graph, np.zeros((2, WINDOW), np.float32))

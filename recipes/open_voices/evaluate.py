@@ -142,7 +142,96 @@ def append_results(path: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def main() -> None:
+def plot(folder: Path, details: list[tuple[str, Scores]], bonafide: npt.NDArray[np.bool_]) -> None:
+    """DET curves of all systems, and the first system's scores."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = {title: (s.values[bonafide], s.values[~bonafide]) for title, s in details}
+    metrics.plot_det(curves, folder / "det.png")
+    metrics.plot_scores(*next(iter(curves.values())), folder / "scores.png")
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The clips that all systems are judged on."""
+
+    rows: list[dict[str, str]]
+    clips: list[Samples]
+    bonafide: npt.NDArray[np.bool_]
+    groups: npt.NDArray[np.str_]
+
+    @classmethod
+    def read(cls, folder: Path) -> Trials:
+        """All clips of a folder with a ``manifest.csv``."""
+        rows = read_manifest(folder / "manifest.csv")
+        return cls(
+            rows,
+            [read(folder / row["path"]).samples[0] for row in rows],
+            np.array([row["label"] == "bonafide" for row in rows]),
+            np.array([row["group"] for row in rows]),
+        )
+
+
+def judge(trials: Trials, scorers: dict[str, Scorer]) -> dict[tuple[str, str], Scores]:
+    """Scores of each system on each channel, with a line of the first table each."""
+    print(
+        f"{'system, channel':<34}{'EER %':>7}  {'95 %':<16}{'minDCF':>9}{'actDCF':>9}{'Cllr':>9}"
+        f"{'withheld %':>11}"
+    )
+    found = {}
+    for name, scorer in scorers.items():
+        for channel, path in CHANNELS.items():
+            scores = score_all(scorer, [path(x) for x in trials.clips])
+            numbers = figures(scores, trials.bonafide, trials.groups)
+            print_row(f"{name}, {channel}", numbers, scores.withheld.mean())
+            found[name, channel] = scores
+    return found
+
+
+def print_parts(trials: Trials, channel: str, scores: Scores, heard: set[str]) -> None:
+    """The second table: one part of the spoof clips against all human ones."""
+    for part, chosen in subsets(trials.rows, heard).items():
+        if chosen.any():
+            keep = trials.bonafide | chosen
+            kept = Scores(scores.values[keep], scores.withheld[keep], scores.calibrated)
+            numbers = figures(kept, trials.bonafide[keep], trials.groups[keep])
+            print_row(f"{channel}: {part} ({int(chosen.sum())})", numbers)
+
+
+def result_row(
+    trials: Trials, data: str, system: str, channel: str, scores: Scores
+) -> dict[str, object]:
+    """One row of the results table."""
+    numbers = figures(scores, trials.bonafide, trials.groups)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "system": system,
+        "data": data,
+        "channel": channel,
+        **{name: round(value, 4) for name, value in numbers.items()},
+    }
+
+
+def write_scores(folder: Path, trials: Trials, system: str, channel: str, scores: Scores) -> None:
+    """A score file in the form of ASVspoof 2021: trial, score."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = zip(trials.rows, scores.values, strict=True)
+    text = "".join(f"{row['id']} {value:.6f}\n" for row, value in pairs)
+    (folder / f"{system}_{channel}.txt").write_text(text)
+
+
+def scorers(args: argparse.Namespace) -> dict[str, Scorer]:
+    """What to judge, by the name to print."""
+    found: dict[str, Scorer] = {}
+    for name in args.systems.split(","):
+        if name == "cues":
+            found[name] = cue_scorer(args.data_folder, args.work, args.fold)
+        else:
+            found[Path(name).name] = detector_scorer(name)
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder to judge on")
     parser.add_argument("--data_folder", type=Path, required=True, help="the training corpus")
@@ -151,59 +240,26 @@ def main() -> None:
     parser.add_argument("--systems", default="vg-base,cues")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--scores", type=Path, help="folder for one score file a system, channel")
-    args = parser.parse_args()
+    parser.add_argument("--plots", type=Path, help="folder for a DET plot and a score histogram")
+    return parser.parse_args()
 
-    rows = read_manifest(args.data / "manifest.csv")
-    clips = [read(args.data / row["path"]).samples[0] for row in rows]
-    bonafide = np.array([row["label"] == "bonafide" for row in rows])
-    groups = np.array([row["group"] for row in rows])
+
+def main() -> None:
+    args = arguments()
+    trials = Trials.read(args.data)
     heard = {row["system"].lower() for row in read_manifest(args.data_folder / "manifest.csv")}
-    lines: list[dict[str, object]] = []
-    print(
-        f"{'system, channel':<34}{'EER %':>7}  {'95 %':<16}{'minDCF':>9}{'actDCF':>9}{'Cllr':>9}"
-        f"{'withheld %':>11}"
-    )
-    details = []
-    for name in args.systems.split(","):
-        scorer = (
-            cue_scorer(args.data_folder, args.work, args.fold)
-            if name == "cues"
-            else detector_scorer(name)
-        )
-        for channel, path in CHANNELS.items():
-            scores = score_all(scorer, [path(x) for x in clips])
-            found = figures(scores, bonafide, groups)
-            title = f"{Path(name).name}, {channel}"
-            print_row(title, found, scores.withheld.mean())
-            lines.append(
-                {
-                    "date": datetime.date.today().isoformat(),
-                    "system": Path(name).name,
-                    "data": args.data.name,
-                    "channel": channel,
-                    **{key: round(value, 4) for key, value in found.items()},
-                }
-            )
-            if args.scores:
-                args.scores.mkdir(parents=True, exist_ok=True)
-                table = args.scores / f"{Path(name).name}_{channel}.txt"
-                table.write_text(
-                    "".join(
-                        f"{row['id']} {value:.6f}\n"
-                        for row, value in zip(rows, scores.values, strict=True)
-                    )
-                )
-            details.append((title, scores))
-    print("\nby part (against all human clips)")
-    for title, scores in details[:2]:
-        for part, chosen in subsets(rows, heard).items():
-            if not chosen.any():
-                continue
-            keep = bonafide | chosen
-            part_scores = Scores(scores.values[keep], scores.withheld[keep], scores.calibrated)
-            found = figures(part_scores, bonafide[keep], groups[keep])
-            print_row(f"{title.split(', ')[1]}: {part} ({int(chosen.sum())})"[:33], found)
+    found = judge(trials, scorers(args))
+    first = next(iter(found))[0]
+    print(f"\n{first} by part, against all human clips")
+    for channel in CHANNELS:
+        print_parts(trials, channel, found[first, channel], heard)
+    for (system, channel), scores in found.items():
+        if args.scores:
+            write_scores(args.scores, trials, system, channel, scores)
+    if args.plots:
+        plot(args.plots, [(f"{a}, {b}", s) for (a, b), s in found.items()], trials.bonafide)
     if args.results:
+        lines = [result_row(trials, args.data.name, a, b, s) for (a, b), s in found.items()]
         append_results(args.results, lines)
 
 

@@ -8,6 +8,7 @@ wrong without an error; as it is, ONNX Runtime refuses the input.
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 OPSET = 17
 """ONNX operator set of exported graphs."""
+
+CONFIG_NAME = "config.json"
+"""File of a bundle that holds the network's configuration."""
 
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime that an export lets pass."""
@@ -121,7 +125,7 @@ def export_bundle(
     probe: NDArray[np.float32] | None = None,
     extra_files: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a network as a bundle.
+    """Write a network as a bundle; its configuration goes along as ``config.json``.
 
     Parameters
     ----------
@@ -155,7 +159,14 @@ def export_bundle(
 
     graph = graph_bytes(model, window_samples=manifest.window_samples, probe=probe)
     complete = replace(manifest, embedding_dim=model.embedding_dim)
-    return write_bundle(folder, graph=graph, manifest=complete, card=card, extra_files=extra_files)
+    files = {CONFIG_NAME: _config(model), **(extra_files or {})}
+    return write_bundle(folder, graph=graph, manifest=complete, card=card, extra_files=files)
+
+
+def _config(model: Network) -> bytes:
+    """The network's class and sizes, so that training can go on from the bundle's weights."""
+    plain = {"network": type(model).__name__, **model.config.to_dict()}
+    return (json.dumps(plain, indent=2) + "\n").encode()
 
 
 def _trace(graph: _Graph, window_samples: int) -> bytes:
