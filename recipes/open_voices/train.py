@@ -43,6 +43,8 @@ _BRAIN_SETTINGS = (
     "label_smoothing", "branch_weight", "belief_weight", "view_weight", "seed", "judge_every",
 )  # fmt: skip
 
+_NOT_CONFIGURATION = ("data_folder", "work", "results", "threads")
+
 
 def rooms(work: Path, seed: int) -> np.ndarray:
     """The bank of simulated rooms, made once."""
@@ -132,7 +134,7 @@ def fit(brain: CountermeasureBrain, batch_size: int) -> None:
 
 def fingerprint(hparams: dict[str, Any]) -> str:
     """Ten hex digits of the configuration, paths left out."""
-    kept = {k: v for k, v in hparams.items() if k not in ("data_folder", "work", "threads")}
+    kept = {k: v for k, v in hparams.items() if k not in _NOT_CONFIGURATION}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
 
 
