@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,12 +28,16 @@ class HeldOut:
     ----------
     corpus : Corpus
     fold : int
+    released : collection of str
+        Parts of the fold that train, see :func:`split.split`.
     limit : int
         At most this many clips, taken by even stride; 0 for all.
     """
 
-    def __init__(self, corpus: Corpus, fold: int, *, limit: int = 0) -> None:
-        rows = split(corpus.rows, fold).held_out
+    def __init__(
+        self, corpus: Corpus, fold: int, *, released: Collection[str] = (), limit: int = 0
+    ) -> None:
+        rows = split(corpus.rows, fold, released=released).held_out
         if limit and limit < len(rows):
             rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
         self.rows = rows

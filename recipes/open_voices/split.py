@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -87,7 +87,7 @@ def deal(sizes: Counter[str], n_folds: int = N_FOLDS) -> dict[str, int]:
     return folds
 
 
-def split(rows: list[dict[str, str]], fold: int) -> Split:
+def split(rows: list[dict[str, str]], fold: int, *, released: Collection[str] = ()) -> Split:
     """Train and held-out rows of one fold.
 
     Parameters
@@ -96,6 +96,9 @@ def split(rows: list[dict[str, str]], fold: int) -> Split:
         The corpus manifest.
     fold : int
         0 to 4.
+    released : collection of str
+        Families and origins of the fold (names as :func:`family` gives them) that train after all:
+        for a last stage that keeps only part of the fold for the calibration.
 
     Returns
     -------
@@ -107,7 +110,9 @@ def split(rows: list[dict[str, str]], fold: int) -> Split:
         names = Counter(family(row) for row in judged if row["kind"] == kind)
         folds.update(deal(Counter({k: n for k, n in names.items() if k not in folds})))
     held = [
-        i for i, row in enumerate(rows) if not is_resynthesis(row) and folds[family(row)] == fold
+        i
+        for i, row in enumerate(rows)
+        if not is_resynthesis(row) and folds[family(row)] == fold and family(row) not in released
     ]
     held_set = set(held)
     groups = {rows[i]["group"] for i in held}

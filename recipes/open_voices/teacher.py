@@ -112,20 +112,46 @@ def probe_logits(
         return np.asarray(total / count, dtype=np.float32)
 
 
+def open_probe_logits(
+    z: npt.NDArray[np.float32], rows: list[dict[str, str]], train: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Logits of one probe that trained on all training clips: a smooth function to imitate.
+
+    NaN for clips that are held out.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    bonafide = np.array([row["label"] == "bonafide" for row in rows])
+    weight = sampling_weights([rows[i] for i in train]) * len(train)
+    probe = LogisticRegression(C=0.03, max_iter=500)
+    probe.fit(z[train], bonafide[train], sample_weight=weight)
+    logits = np.full(len(rows), np.nan, dtype=np.float32)
+    logits[train] = probe.decision_function(z[train])
+    return logits
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
+    parser.add_argument("--out", type=Path, help="by default WORK/teacher_foldK.npz")
+    parser.add_argument("--open", action="store_true", help="one probe of all training clips")
     args = parser.parse_args()
     corpus = open_corpus(args.data_folder, args.work / "cache")
     stored = args.work / "teacher_features.npy"
     if not stored.is_file():
         np.save(stored, pooled_features(corpus).astype(np.float16))
     features = np.load(stored).astype(np.float32)
-    z = whitened(features, split(corpus.rows, args.fold).train)
-    logits = probe_logits(z, corpus.rows, args.fold)
-    np.savez(args.work / f"teacher_fold{args.fold}.npz", features=z, logits=logits)
+    train = split(corpus.rows, args.fold, released=args.released).train
+    z = whitened(features, train)
+    if args.open:
+        logits = open_probe_logits(z, corpus.rows, train)
+    else:
+        logits = probe_logits(z, corpus.rows, args.fold)
+    out = args.out or args.work / f"teacher_fold{args.fold}.npz"
+    np.savez(out, features=z, logits=logits)
     heard = np.isfinite(logits)
     print(f"teacher targets for {heard.sum()} clips, features for {len(z)}")
 

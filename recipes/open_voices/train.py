@@ -22,7 +22,7 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from judge import HeldOut
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from split import sampling_weights, split
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -40,10 +40,11 @@ from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.rooms import room_bank
 
 _BRAIN_SETTINGS = (
-    "label_smoothing", "branch_weight", "belief_weight", "view_weight", "seed", "judge_every",
+    "label_smoothing", "label_weight", "branch_weight", "belief_weight", "view_weight", "seed",
+    "judge_every",
 )  # fmt: skip
 
-_NOT_CONFIGURATION = ("data_folder", "work", "results", "threads")
+_NOT_CONFIGURATION = ("data_folder", "work", "results", "threads", "init")
 
 
 def rooms(work: Path, seed: int) -> np.ndarray:
@@ -56,7 +57,7 @@ def rooms(work: Path, seed: int) -> np.ndarray:
 
 def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset:
     """Training crops of the chosen fold."""
-    train = split(corpus.rows, hparams["fold"]).train
+    train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
     return CropDataset(
         corpus,
         train,
@@ -75,7 +76,7 @@ def teacher(work: Path, hparams: dict[str, Any]) -> TeacherTargets | None:
     """Targets of ``teacher.py``, where the recipe asks for them."""
     if not hparams["teacher"]:
         return None
-    stored = np.load(work / f"teacher_fold{hparams['fold']}.npz")
+    stored = np.load(work / hparams["teacher"])
     return TeacherTargets(torch.from_numpy(stored["features"]), torch.from_numpy(stored["logits"]))
 
 
@@ -83,6 +84,8 @@ def modules(hparams: dict[str, Any], axes: int) -> dict[str, torch.nn.Module]:
     """The network and its projection onto the teacher's features, seeded."""
     torch.manual_seed(hparams["seed"])
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(hparams["model"]))
+    if hparams["init"]:
+        model.load_state_dict(load_file(hparams["init"]))
     width = model.out_layer.in_features
     return {"model": model, "view": torch.nn.Linear(width, axes)}
 
@@ -210,7 +213,9 @@ def main(argv: list[str]) -> None:
     parts = modules(hparams, targets.features.shape[1] if targets else 1)
     brain = make_brain(hparams, parts, folder)
     brain.teacher = targets
-    brain.judge = HeldOut(corpus, hparams["fold"], limit=hparams["judge_clips"])
+    brain.judge = HeldOut(
+        corpus, hparams["fold"], released=hparams["released"], limit=hparams["judge_clips"]
+    )
     brain.on_epoch = log = Log(folder / "log.csv")
     brain.crops = dataset(corpus, hparams, work)
     fit(brain, hparams["batch_size"])

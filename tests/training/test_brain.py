@@ -123,6 +123,7 @@ def brain(loop, model):
     torch.manual_seed(1)
     settings = {
         "label_smoothing": 0.1,
+        "label_weight": 1.0,
         "branch_weight": 0.5,
         "belief_weight": 0.25,
         "view_weight": 2.0,

@@ -86,10 +86,10 @@ class TeacherTargets:
 class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
     """Trains ``modules.model`` (and ``modules.view``, a projection onto the teacher's features).
 
-    Expects in `hparams`: ``schedule``, ``label_smoothing``, ``branch_weight``, ``belief_weight``,
-    ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``. Set
-    :attr:`crops` (whose epoch it keeps), and :attr:`teacher` and :attr:`judge` where there are any,
-    before ``fit``.
+    Expects in `hparams`: ``schedule``, ``label_smoothing``, ``label_weight``, ``branch_weight``,
+    ``belief_weight``, ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``.
+    Set :attr:`crops` (whose epoch it keeps), and :attr:`teacher` and :attr:`judge` where there are
+    any, before ``fit``.
     """
 
     teacher: TeacherTargets | None = None
@@ -109,7 +109,7 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         output, projected = predictions
         bonafide = batch.bonafide.to(self.device)
         smoothing = self.hparams.label_smoothing
-        loss = label_loss(output.logits, bonafide, smoothing=smoothing)
+        loss = self.hparams.label_weight * label_loss(output.logits, bonafide, smoothing=smoothing)
         for logits in self._branches(output.embedding):
             branch = label_loss(logits, bonafide, smoothing=smoothing)
             loss = loss + self.hparams.branch_weight * branch
