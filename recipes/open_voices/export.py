@@ -74,14 +74,13 @@ def score_clips(model: SpectralAASIST, clips: list[Samples]) -> npt.NDArray[np.f
 
 
 def held_out_scores(
-    model: SpectralAASIST, corpus: Corpus, fold: int
+    model: SpectralAASIST, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[np.float64]]]:
     """Labels (True for bona fide) and scores by channel."""
-    rows = split(corpus.rows, fold).held_out
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
     scores = {}
     for number, channel in enumerate(CHANNELS):
-        rng = np.random.default_rng([fold, number])
+        rng = np.random.default_rng([seed, number])
         scores[channel] = score_clips(model, [through(corpus.clip(i), channel, rng) for i in rows])
     return bonafide, scores
 
@@ -115,6 +114,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="base")
     parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--released", nargs="*", default=[], help="as in the run's hparams")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv.gz"))
@@ -122,7 +122,8 @@ def main() -> None:
     corpus = open_corpus(args.data_folder, args.work / "cache")
     weights = args.work / args.name / "average.safetensors"
     model = load_model(weights)
-    bonafide, scores = held_out_scores(model, corpus, args.fold)
+    held_out = split(corpus.rows, args.fold, released=args.released).held_out
+    bonafide, scores = held_out_scores(model, corpus, held_out, args.fold)
     write_scores(args.scores, bonafide, scores)
     labels = ["bonafide" if good else "spoof" for good in np.tile(bonafide, len(CHANNELS))]
     data = f"open-voices fold {args.fold}, held-out engines and recordings, {', '.join(CHANNELS)}"
@@ -145,10 +146,10 @@ def main() -> None:
             "recipe": "recipes/open_voices",
             "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
             "held_out_fold": str(args.fold),
+            "released": " ".join(args.released),
         },
     )
-    first = split(corpus.rows, args.fold).held_out[:4]
-    probe = np.stack([window(corpus.clip(i)) for i in first])
+    probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
     export_bundle(
         model, args.out, manifest=manifest, card=args.card.read_text("utf-8"), probe=probe
     )
