@@ -109,7 +109,9 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
         output, projected = predictions
         bonafide = batch.bonafide.to(self.device)
         smoothing = self.hparams.label_smoothing
-        loss: Tensor = self.hparams.label_weight * label_loss(output.logits, bonafide, smoothing=smoothing)
+        loss: Tensor = self.hparams.label_weight * label_loss(
+            output.logits, bonafide, smoothing=smoothing
+        )
         for logits in self._branches(output.embedding):
             branch = label_loss(logits, bonafide, smoothing=smoothing)
             loss = loss + self.hparams.branch_weight * branch
