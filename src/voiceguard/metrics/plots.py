@@ -65,7 +65,7 @@ def plot_det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Pat
             axes.plot(at, at, "o", color=line.get_color(), markersize=5)
             extremes.append(rate)
     _det_axes(axes, min(extremes) / 4.0, min(0.95, max(extremes) * 1.2))
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="lower left", frameon=False)
     return _save(figure, target)
 
 
