@@ -94,7 +94,7 @@ def test_weights_are_kept_as_safetensors(save, weights, tmp_path):
     prefixed = {f"module.{key}": value for key, value in weights.items()}
     folder = import_checkpoint("aasist", save(prefixed), out=tmp_path / "out")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "CARD.md", "bundle.json", "model.onnx", importers.WEIGHTS_NAME,
+        "CARD.md", "bundle.json", "config.json", "model.onnx", importers.WEIGHTS_NAME,
     ]  # fmt: skip
     kept = load_file(folder / importers.WEIGHTS_NAME)
     assert kept.keys() == weights.keys()
