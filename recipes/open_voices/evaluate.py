@@ -172,8 +172,10 @@ class Trials:
         )
 
 
-def judge(trials: Trials, scorers: dict[str, Scorer]) -> dict[tuple[str, str], Scores]:
-    """Scores of each system on each channel, with a line of the first table each."""
+def judge(
+    trials: Trials, scorers: dict[str, Scorer]
+) -> dict[tuple[str, str], tuple[Scores, dict[str, float]]]:
+    """Scores and figures of each system on each channel, with a line of the first table each."""
     print(
         f"{'system, channel':<34}{'EER %':>7}  {'95 %':<16}{'minDCF':>9}{'actDCF':>9}{'Cllr':>9}"
         f"{'withheld %':>11}"
@@ -184,7 +186,7 @@ def judge(trials: Trials, scorers: dict[str, Scorer]) -> dict[tuple[str, str], S
             scores = score_all(scorer, [path(x) for x in trials.clips])
             numbers = figures(scores, trials.bonafide, trials.groups)
             print_row(f"{name}, {channel}", numbers, scores.withheld.mean())
-            found[name, channel] = scores
+            found[name, channel] = scores, numbers
     return found
 
 
@@ -199,10 +201,9 @@ def print_parts(trials: Trials, channel: str, scores: Scores, heard: set[str]) -
 
 
 def result_row(
-    trials: Trials, data: str, system: str, channel: str, scores: Scores
+    data: str, system: str, channel: str, numbers: dict[str, float]
 ) -> dict[str, object]:
     """One row of the results table."""
-    numbers = figures(scores, trials.bonafide, trials.groups)
     return {
         "date": datetime.date.today().isoformat(),
         "system": system,
@@ -254,14 +255,14 @@ def main() -> None:
     first = next(iter(found))[0]
     print(f"\n{first} by part, against all human clips")
     for channel in CHANNELS:
-        print_parts(trials, channel, found[first, channel], heard)
-    for (system, channel), scores in found.items():
+        print_parts(trials, channel, found[first, channel][0], heard)
+    for (system, channel), (scores, _) in found.items():
         if args.scores:
             write_scores(args.scores, trials, system, channel, scores)
     if args.plots:
-        plot(args.plots, [(f"{a}, {b}", s) for (a, b), s in found.items()], trials.bonafide)
+        plot(args.plots, [(f"{a}, {b}", s) for (a, b), (s, _) in found.items()], trials.bonafide)
     if args.results:
-        lines = [result_row(trials, args.data.name, a, b, s) for (a, b), s in found.items()]
+        lines = [result_row(args.data.name, a, b, n) for (a, b), (_, n) in found.items()]
         append_results(args.results, lines)
 
 
