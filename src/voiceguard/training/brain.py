@@ -6,7 +6,6 @@ steps with a decay (Polyak & Juditsky 1992); the average is what is judged and e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,11 @@ from torch.nn import functional
 
 from voiceguard.models.graph import ModelOutput
 from voiceguard.training.data import Batch, CropDataset
+from voiceguard.training.loop import ScheduledBrain
 from voiceguard.training.losses import belief_loss, label_loss, view_loss
+from voiceguard.training.schedules import Schedule
+
+__all__ = ["CountermeasureBrain", "Judge", "Schedule", "TeacherTargets", "warmed_average"]
 
 Judge = Callable[[torch.nn.Module], dict[str, float]]
 
@@ -37,38 +40,6 @@ def warmed_average(decay: float) -> Callable[[Tensor, Tensor, int], Tensor]:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Warm-up, a plateau, a cosine down to a hundredth.
-
-    Parameters
-    ----------
-    peak : float
-        Learning rate of the plateau.
-    total_steps : int
-        Steps of the whole training.
-    warmup_steps : int
-        Steps of the linear rise.
-    decay_share : float
-        Share of the training, at its end, that the cosine takes.
-    """
-
-    peak: float
-    total_steps: int
-    warmup_steps: int = 200
-    decay_share: float = 0.4
-
-    def rate(self, step: int) -> float:
-        """Learning rate at a step counted from the start of the training."""
-        if step < self.warmup_steps:
-            return self.peak * (step + 1) / self.warmup_steps
-        start = self.total_steps * (1.0 - self.decay_share)
-        if step <= start:
-            return self.peak
-        progress = min(1.0, (step - start) / max(1.0, self.total_steps - start))
-        return self.peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress)))
-
-
-@dataclass(frozen=True)
 class TeacherTargets:
     """What a teacher says of each clip, by manifest row.
 
@@ -83,7 +54,7 @@ class TeacherTargets:
     logits: Tensor
 
 
-class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
+class CountermeasureBrain(ScheduledBrain):
     """Trains ``modules.model`` (and ``modules.view``, a projection onto the teacher's features).
 
     Expects in `hparams`: ``schedule``, ``label_smoothing``, ``label_weight``, ``branch_weight``,
@@ -148,12 +119,6 @@ class CountermeasureBrain(sb.Brain):  # type: ignore[misc]
             self.step, self.avg_train_loss = 0, 0.0
             if self.crops is not None:
                 self.crops.epoch = epoch
-
-    def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
-        """Set the learning rate."""
-        step = (self.epoch - 1) * self.hparams.steps_per_epoch + self.step - 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.hparams.schedule.rate(step)
 
     def on_fit_batch_end(self, batch: Batch, outputs: Any, loss: Tensor, should_step: bool) -> None:
         """Move the averaged weights."""
