@@ -1,7 +1,8 @@
-"""Networks in torch: waveform (batch, n) to logits and embedding.
+"""Networks in torch: waveform (batch, n) to logits and embedding; and back ends on encoder frames.
 
-Needs the ``train`` extra. Modules are imported when :func:`build` first needs them. The Gaussian
-mixture systems, which are no networks, are in :mod:`voiceguard.models.gmm`.
+Needs the ``train`` extra. Modules are imported when :func:`build` or :func:`build_back_end` first
+needs them. The Gaussian mixture systems, which are no networks, are in :mod:`voiceguard.models.gmm`;
+the linear probe, fitted by scikit-learn, is in :mod:`voiceguard.models.probe`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ from voiceguard.errors import MissingExtraError, ParameterError, UnknownModelErr
 
 if TYPE_CHECKING:
     from voiceguard.models.aasist import AASIST
+    from voiceguard.models.conformer_tcm import ConformerTCM
     from voiceguard.models.lcnn import LCNN
+    from voiceguard.models.mhfa import MHFA
+    from voiceguard.models.nes2net import Nes2Net
+    from voiceguard.models.probe import MLP
     from voiceguard.models.rawgat_st import RawGATST
     from voiceguard.models.rawnet2 import RawNet2
     from voiceguard.models.resnet import ResNet18
+    from voiceguard.models.sls import SLS
     from voiceguard.models.spectral_aasist import SpectralAASIST
+    from voiceguard.models.ssl_aasist import SSLAASIST
 
 Network: TypeAlias = "AASIST | SpectralAASIST | RawNet2 | RawGATST | LCNN | ResNet18"
 """Any network: a module with ``front_end``, ``config``, ``embedding_dim`` and ``score``."""
+
+BackEnd: TypeAlias = "SSLAASIST | SLS | Nes2Net | MHFA | ConformerTCM | MLP"
+"""Any back end: a module with ``takes_layers``, ``config``, ``embedding_dim`` and ``score``."""
 
 # Module, class, and the configuration that options are fields of.
 _CONFIGURED = {
@@ -32,6 +42,16 @@ _CONFIGURED = {
 }
 _AASIST = {"aasist": "AASIST", "aasist-l": "AASIST_L"}
 _NAMES = (*_AASIST, *_CONFIGURED)
+# The same for back ends, and the options that the name fixes.
+_BACK_ENDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "ssl-aasist": ("ssl_aasist", "SSLAASIST", "SSLAASISTConfig", {}),
+    "sls": ("sls", "SLS", "SLSConfig", {}),
+    "nes2net": ("nes2net", "Nes2Net", "Nes2NetConfig", {"weighted": False}),
+    "nes2net-x": ("nes2net", "Nes2Net", "Nes2NetConfig", {"weighted": True}),
+    "mhfa": ("mhfa", "MHFA", "MHFAConfig", {}),
+    "conformer-tcm": ("conformer_tcm", "ConformerTCM", "ConformerTCMConfig", {}),
+    "mlp": ("probe", "MLP", "MLPConfig", {}),
+}
 
 
 def names() -> tuple[str, ...]:
@@ -83,3 +103,49 @@ def _make(name: str, options: dict[str, Any]) -> Network:
     module = import_module(f"voiceguard.models.{path}")
     configured: Network = getattr(module, network_class)(getattr(module, config_class)(**options))
     return configured
+
+
+def back_ends() -> tuple[str, ...]:
+    """Names that :func:`build_back_end` knows."""
+    return tuple(_BACK_ENDS)
+
+
+def build_back_end(name: str, **options: Any) -> BackEnd:
+    """Make an untrained back end on encoder frames by name.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`back_ends`.
+    **options
+        Fields of the configuration beside the class, for example
+        :class:`~voiceguard.models.ssl_aasist.SSLAASISTConfig`; ``dim`` is the width of the
+        encoder's frames.
+
+    Returns
+    -------
+    BackEnd
+
+    Raises
+    ------
+    UnknownModelError
+        If no back end has that name.
+    MissingExtraError
+        If torch is absent.
+    ParameterError
+        If an option is unknown or out of range.
+    """
+    if name not in _BACK_ENDS:
+        raise UnknownModelError(
+            f"No back end is named {name!r}; there are {', '.join(_BACK_ENDS)}."
+        )
+    path, back_end_class, config_class, fixed = _BACK_ENDS[name]
+    try:
+        module = import_module(f"voiceguard.models.{path}")
+        config = getattr(module, config_class)(**fixed, **options)
+    except ImportError as error:
+        raise MissingExtraError(f"back end {name!r}", "train") from error
+    except TypeError as error:
+        raise ParameterError(f"Back end {name!r} does not take these options: {error}.") from error
+    back_end: BackEnd = getattr(module, back_end_class)(config)
+    return back_end

@@ -1,0 +1,246 @@
+"""Probes: how much of the answer a linear map, or a small network, finds in pooled features.
+
+Mean and standard deviation over time are the statistics of x-vectors (Snyder et al., ICASSP 2018);
+the linear probe is that of Alain and Bengio, "Understanding intermediate layers using linear
+classifier probes", 2016, fitted by scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voiceguard.errors import ParameterError
+from voiceguard.features._base import check_int
+from voiceguard.models._config import PlainConfig
+from voiceguard.models.back_end import FrameBackEnd, check_features, frame_mean, real_frames
+from voiceguard.models.graph import ModelOutput
+from voiceguard.results import Label
+
+# Keeps the gradient of the square root finite where a feature does not move.
+_EPSILON = 1e-6
+
+
+def pool_statistics(features: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean and standard deviation over the real frames.
+
+    Parameters
+    ----------
+    features : Tensor [shape=(batch, frames, dim)]
+    lengths : Tensor [shape=(batch,)], optional
+        Real frames of each row.
+
+    Returns
+    -------
+    Tensor [shape=(batch, 2 * dim)]
+        The means, then the deviations (divided by the number of frames, not one less).
+    """
+    real = real_frames(features, lengths)
+    mean = frame_mean(features, real)
+    variance = frame_mean((features - mean.unsqueeze(1)).square(), real)
+    return torch.cat([mean, torch.sqrt(variance + _EPSILON)], dim=1)
+
+
+@dataclass(frozen=True)
+class MLPConfig(PlainConfig):
+    """Sizes of an MLP.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the encoder's frames.
+    hidden : int
+        Width of the hidden layer; 0 for none, which is the linear probe.
+    dropout : float
+        Dropout on the pooled features and on the hidden layer, in [0, 1).
+    """
+
+    dim: int = 1024
+    hidden: int = 128
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_int(self, dim=self.dim)
+        check_int(self, minimum=0, hidden=self.hidden)
+        if not 0 <= self.dropout < 1:
+            raise ParameterError(
+                "The 'dropout' parameter of MLPConfig must lie in [0, 1). "
+                f"Got {self.dropout!r} instead."
+            )
+
+
+class MLP(FrameBackEnd):
+    """Frames of one layer to logits: mean and deviation over time, at most one hidden layer.
+
+    Parameters
+    ----------
+    config : MLPConfig
+        Sizes.
+
+    Shape
+    -----
+    (batch, frames, dim) to logits (batch, 2) and embedding (batch, hidden), without a hidden layer
+    (batch, 2 * dim).
+    """
+
+    def __init__(self, config: MLPConfig | None = None) -> None:
+        super().__init__()
+        config = config or MLPConfig()
+        self.config = config
+        pooled = 2 * config.dim
+        self.bn = nn.BatchNorm1d(pooled, affine=False)
+        self.drop = nn.Dropout(p=config.dropout)
+        self.hidden = nn.Linear(pooled, config.hidden) if config.hidden else None
+        self.out_layer = nn.Linear(self.embedding_dim, 2)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the embedding."""
+        return self.config.hidden or 2 * self.config.dim
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
+        """Run the back end.
+
+        Parameters
+        ----------
+        features : Tensor [shape=(batch, frames, dim)]
+            Of any one layer.
+        lengths : Tensor [shape=(batch,)], optional
+            Real frames of each row.
+
+        Returns
+        -------
+        ModelOutput
+
+        Raises
+        ------
+        ParameterError
+            If the features or the lengths have the wrong shape.
+        """
+        check_features(self, features, lengths, dim=self.config.dim)
+        embedding = self.drop(self.bn(pool_statistics(features, lengths)))
+        if self.hidden is not None:
+            embedding = F.relu(self.hidden(embedding))
+        return ModelOutput(self.out_layer(self.drop(embedding)), embedding)
+
+
+class LinearProbe:
+    """Logistic regression on pooled features, in the manner of a scikit-learn estimator.
+
+    Parameters
+    ----------
+    C : float
+        Inverse strength of the penalty on the weights, > 0.
+    max_iter : int
+        Most iterations of the solver, >= 1.
+
+    Attributes
+    ----------
+    mean_, scale_ : np.ndarray [shape=(d,)]
+        What the features are standardised with.
+    coef_ : np.ndarray [shape=(d,)]
+        Weight of each standardised feature, towards bona fide.
+    intercept_ : float
+    """
+
+    mean_: NDArray[np.float64]
+    scale_: NDArray[np.float64]
+    coef_: NDArray[np.float64]
+    intercept_: float
+
+    def __init__(self, *, C: float = 1.0, max_iter: int = 1000) -> None:
+        self.C = C
+        self.max_iter = max_iter
+
+    def fit(self, pooled: NDArray[np.floating], labels: Sequence[str]) -> LinearProbe:
+        """Fit; both classes weigh the same however many trials they have.
+
+        Parameters
+        ----------
+        pooled : np.ndarray [shape=(n, d)]
+            One row a trial, for example of :func:`pool_statistics`.
+        labels : sequence of {"bonafide", "spoof"}
+            One a row.
+
+        Returns
+        -------
+        LinearProbe
+            Itself.
+
+        Raises
+        ------
+        ParameterError
+            If the shapes do not match, a label is neither or one class is missing.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        rows, bonafide = _checked(pooled, labels)
+        scaler = StandardScaler().fit(rows)
+        solver = LogisticRegression(C=self.C, max_iter=self.max_iter, class_weight="balanced")
+        solver.fit(scaler.transform(rows), bonafide)
+        self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+        self.coef_, self.intercept_ = solver.coef_[0], float(solver.intercept_[0])
+        return self
+
+    def decision_function(self, pooled: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Log-odds of bona fide as fitted, (n, d) to (n,)."""
+        standard = (np.asarray(pooled, np.float64) - self.mean_) / self.scale_
+        odds: NDArray[np.float64] = standard @ self.coef_ + self.intercept_
+        return odds
+
+    def to_back_end(self) -> MLP:
+        """The same map as a back end on frames, for export; d must be twice the frames' width.
+
+        Raises
+        ------
+        ParameterError
+            If d is odd.
+        """
+        size = len(self.coef_)
+        if size % 2:
+            raise ParameterError(
+                "A back end needs a probe on means and deviations, an even number of features. "
+                f"Got {size} instead."
+            )
+        back_end = MLP(MLPConfig(dim=size // 2, hidden=0, dropout=0.0)).eval()
+        weight, bias = _in_halves(self.coef_), _in_halves(np.array([self.intercept_]))
+        with torch.no_grad():
+            back_end.out_layer.weight.copy_(weight)
+            back_end.out_layer.bias.copy_(bias[:, 0])
+        _standardise(back_end.bn, self.mean_, self.scale_)
+        return back_end
+
+
+def _checked(
+    pooled: NDArray[np.floating], labels: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    rows = np.asarray(pooled, np.float64)
+    known = {Label.BONAFIDE.value, Label.SPOOF.value}
+    if rows.ndim != 2 or len(rows) != len(labels) or set(labels) != known:
+        raise ParameterError(
+            "LinearProbe must be fitted on rows (n, d) with n labels, of which some are "
+            f"'bonafide' and some 'spoof'. Got shape {rows.shape} and {len(labels)} labels "
+            f"{sorted(set(labels))[:4]} instead."
+        )
+    return rows, np.array([label == Label.BONAFIDE.value for label in labels])
+
+
+def _in_halves(towards_bonafide: NDArray[np.float64]) -> Tensor:
+    """Weights of the two logits (2, d) whose difference is the map given."""
+    half = torch.from_numpy(towards_bonafide / 2)
+    return torch.stack([-half, half])
+
+
+def _standardise(bn: nn.BatchNorm1d, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+    """Set a batch norm to the standardisation of a probe."""
+    variance = torch.from_numpy(scale**2)
+    if bn.running_mean is not None and bn.running_var is not None:
+        bn.running_mean.copy_(torch.from_numpy(mean))
+        bn.running_var.copy_(variance - bn.eps)
