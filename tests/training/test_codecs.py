@@ -22,6 +22,7 @@ EXPECTED = {
     "opus": (0, 0.92),
     "mp3_8k": (0, 0.93),
     "mp3": (0, 0.95),
+    "vorbis": (0, 0.95),
     "aac": (1_024, 0.95),
 }
 SETTINGS = [(name, rate) for name, codec in CODECS.items() for rate in codec.bit_rates or (None,)]

@@ -18,6 +18,7 @@ from voiceguard.training.codecs import CODECS, round_trip
 
 Samples = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
+_NARROW_RATE = 8_000
 
 _WIDE_CODECS = ("g722", "opus", "mp3", "aac")
 _NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
@@ -117,7 +118,7 @@ class ChannelSimulator:
             return narrowband(x, rng, second=rng.random() < c.second_codec)
         if rng.random() < c.wide_codec:
             name = str(rng.choice(_WIDE_CODECS))
-            return round_trip(x, name, bit_rate=_draw_bit_rate(name, rng))
+            return round_trip(x, name, bit_rate=draw_bit_rate(name, rng))
         return x
 
 
@@ -164,6 +165,22 @@ def add_noise(x: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
     if rng.random() < 0.15:
         hum = float(rng.choice([50.0, 60.0]))
         noise = noise + np.std(noise) * _hum(n, hum, rng)
+    return at_snr(x, noise, snr_db)
+
+
+def at_snr(x: Samples, noise: npt.NDArray[np.floating], snr_db: float) -> Samples:
+    """`x` plus `noise` scaled so that the ratio of their mean powers is `snr_db`, dB.
+
+    Parameters
+    ----------
+    x, noise : np.ndarray [shape=(n,)]
+    snr_db : float
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)]
+        Silence stays silence.
+    """
     scale = np.sqrt(np.mean(x**2) / (np.mean(noise**2) + 1e-20)) * 10.0 ** (-snr_db / 20.0)
     noisy: Samples = (x + scale * noise).astype(np.float32)
     return noisy
@@ -209,29 +226,95 @@ def to_peak(x: Samples, peak_dbfs: float) -> Samples:
     return scaled
 
 
+def transcode(x: Samples, codec: str, *, bit_rate: int | None = None) -> Samples:
+    """`x` through a codec and back, by way of the codec's own rate.
+
+    Parameters
+    ----------
+    x : np.ndarray [shape=(n,)]
+        At 16 kHz.
+    codec : str
+        A key of :data:`voiceguard.training.codecs.CODECS`.
+    bit_rate : int, optional
+        bit/s; the codec's first where None.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)]
+        At 16 kHz.
+
+    Raises
+    ------
+    ParameterError
+        If the codec is unknown.
+    MissingExtraError
+        If it needs PyAV and PyAV is absent.
+    """
+    rate = CODECS[codec].sample_rate if codec in CODECS else SAMPLE_RATE
+    if rate == SAMPLE_RATE:
+        return round_trip(x, codec, bit_rate=bit_rate)
+    return _to_wide(round_trip(_to_narrow(x), codec, bit_rate=bit_rate), len(x))
+
+
 def narrowband(x: Samples, rng: np.random.Generator, *, second: bool = False) -> Samples:
     """An 8 kHz path: down, at times a telephone band, one or two codecs or none, and up again."""
-    import soxr
-
-    low: Samples = soxr.resample(x, SAMPLE_RATE, 8_000).astype(np.float32)
+    low = _to_narrow(x)
     if rng.random() < 0.5:
         low = _telephone_band(low)
     for _ in range(1 + int(second)):
         if rng.random() < 0.85:
             name = str(rng.choice(_NARROW_CODECS, p=_NARROW_WEIGHTS))
-            low = round_trip(low, name, bit_rate=_draw_bit_rate(name, rng))
-    high: Samples = soxr.resample(low, 8_000, SAMPLE_RATE).astype(np.float32)
-    return np.pad(high, (0, max(0, len(x) - len(high))))[: len(x)]
+            low = round_trip(low, name, bit_rate=draw_bit_rate(name, rng))
+    return _to_wide(low, len(x))
+
+
+def _to_narrow(x: Samples) -> Samples:
+    import soxr
+
+    return np.asarray(soxr.resample(x, SAMPLE_RATE, _NARROW_RATE), dtype=np.float32)
+
+
+def _to_wide(x: Samples, length: int) -> Samples:
+    import soxr
+
+    high = np.asarray(soxr.resample(x, _NARROW_RATE, SAMPLE_RATE), dtype=np.float32)
+    return np.pad(high, (0, max(0, length - len(high))))[:length]
+
+
+def band_pass(x: Samples, low_hz: float, high_hz: float, *, sample_rate: int) -> Samples:
+    """A Butterworth band-pass, 24 dB an octave on either side.
+
+    Parameters
+    ----------
+    x : np.ndarray [shape=(n,)]
+    low_hz, high_hz : float
+        Where the response is 3 dB down, Hz; 0 and half the rate leave that side open.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)]
+    """
+    from scipy.signal import butter, sosfilt
+
+    lowest, highest = low_hz > 0.0, high_hz < sample_rate / 2
+    if not lowest and not highest:
+        return x
+    kind = "bandpass" if lowest and highest else "highpass" if lowest else "lowpass"
+    edges = [edge for edge, wanted in ((low_hz, lowest), (high_hz, highest)) if wanted]
+    sos = butter(
+        4, edges if len(edges) == 2 else edges[0], btype=kind, fs=sample_rate, output="sos"
+    )
+    return np.asarray(sosfilt(sos, x), dtype=np.float32)
 
 
 def _telephone_band(x: Samples) -> Samples:
     """300 to 3400 Hz, the band of ITU-T G.712."""
-    from scipy.signal import butter, sosfilt
-
-    sos = butter(4, [300.0, 3_400.0], btype="bandpass", fs=8_000, output="sos")
-    return np.asarray(sosfilt(sos, x), dtype=np.float32)
+    return band_pass(x, 300.0, 3_400.0, sample_rate=_NARROW_RATE)
 
 
-def _draw_bit_rate(name: str, rng: np.random.Generator) -> int | None:
+def draw_bit_rate(name: str, rng: np.random.Generator) -> int | None:
+    """One of a codec's bit rates, bit/s; None where it has one only."""
     rates = CODECS[name].bit_rates
     return int(rng.choice(rates)) if rates else None

@@ -1,8 +1,8 @@
 """Round trips through the codecs of telephony and voicemail, at a clip's own length.
 
-libsndfile carries GSM 6.10 and IMA ADPCM; FFmpeg, through PyAV, carries AMR-NB, G.722, MP3, AAC and
-Opus. G.711 is the library's own table. A round trip takes and gives float32 mono at the codec's
-rate and keeps the length; the codec's own delay (up to 64 ms, AAC) stays in.
+libsndfile carries GSM 6.10, IMA ADPCM and Vorbis; FFmpeg, through PyAV, carries AMR-NB, G.722, MP3,
+AAC and Opus. G.711 is the library's own table. A round trip takes and gives float32 mono at the
+codec's rate and keeps the length; the codec's own delay (up to 64 ms, AAC) stays in.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ class Codec:
         Rates to choose among, bit/s; empty where the codec has one only.
     run : callable
         (samples at `sample_rate`, bit rate) -> samples of the same length.
+    encoder : str or None
+        FFmpeg's name of the encoder that it needs.
     """
 
     name: str
     sample_rate: int
     bit_rates: tuple[int, ...]
     run: Callable[[Samples, int], Samples]
+    encoder: str | None = None
 
 
 def round_trip(x: Samples, codec: str, *, bit_rate: int | None = None) -> Samples:
@@ -77,6 +80,42 @@ def round_trip(x: Samples, codec: str, *, bit_rate: int | None = None) -> Sample
     return _fit(entry.run(np.clip(x, -1.0, 1.0), rate), len(x))
 
 
+def has_encoder(codec: str) -> bool:
+    """Whether `codec` can be encoded here: builds of FFmpeg differ (AMR is the usual gap).
+
+    Parameters
+    ----------
+    codec : str
+        A key of :data:`CODECS`.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    MissingExtraError
+        If it needs PyAV and PyAV is absent.
+    """
+    encoder = CODECS[codec].encoder
+    if encoder is None:
+        return True
+    av = _av(encoder)
+    try:
+        av.codec.Codec(encoder, "w")
+    except ValueError:
+        return False
+    return True
+
+
+def _av(encoder: str) -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError(f"the codec {encoder}", "train") from error
+    return av
+
+
 def _fit(y: Samples, length: int) -> Samples:
     if len(y) < length:
         y = np.pad(y, (0, length - len(y)))
@@ -89,11 +128,14 @@ def _g711(law: Law, x: Samples, bit_rate: int) -> Samples:
 
 
 def _sndfile(container: str, subtype: str, sample_rate: int, x: Samples, bit_rate: int) -> Samples:
-    """A round trip through libsndfile, whose encoders choose their own bit rate."""
+    """A round trip through libsndfile; of its encoders Vorbis alone takes a bit rate."""
     import soundfile
 
+    level = _VORBIS_LEVELS.get(bit_rate)
     buffer = io.BytesIO()
-    soundfile.write(buffer, x, sample_rate, format=container, subtype=subtype)
+    soundfile.write(
+        buffer, x, sample_rate, format=container, subtype=subtype, compression_level=level
+    )
     buffer.seek(0)
     decoded: Samples = soundfile.read(buffer, dtype="float32")[0]
     return decoded
@@ -103,10 +145,7 @@ def _ffmpeg(
     encoder: str, sample_rate: int, options: dict[str, str], x: Samples, bit_rate: int
 ) -> Samples:
     """A round trip through one of FFmpeg's encoders and its decoder."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError(f"the codec {encoder}", "train") from error
+    av = _av(encoder)
     out: Any = av.codec.CodecContext.create(encoder, "w")
     out.sample_rate, out.layout, out.format = sample_rate, "mono", out.codec.audio_formats[0]
     out.options = options
@@ -150,11 +189,14 @@ def _decode(packets: Iterable[Any], decoder: Any, sample_rate: int) -> list[Samp
 
 
 def _codec(
-    name: str, sample_rate: int, bit_rates: tuple[int, ...], run: Callable[..., Samples]
+    name: str, sample_rate: int, bit_rates: tuple[int, ...], run: partial[Samples]
 ) -> tuple[str, Codec]:
-    return name, Codec(name, sample_rate, bit_rates, run)
+    encoder = run.args[0] if run.func is _ffmpeg else None
+    return name, Codec(name, sample_rate, bit_rates, run, encoder)
 
 
+# libsndfile asks for a compression level; about these rates come out for speech at 16 kHz.
+_VORBIS_LEVELS = {34_000: 1.0, 52_000: 0.6, 89_000: 0.0}
 _FAST_OPUS = {"compression_level": "3", "application": "voip"}
 
 CODECS: dict[str, Codec] = dict(
@@ -186,6 +228,7 @@ CODECS: dict[str, Codec] = dict(
             (16_000, 24_000, 32_000, 48_000),
             partial(_ffmpeg, "libmp3lame", 16_000, {}),
         ),
+        _codec("vorbis", 16_000, tuple(_VORBIS_LEVELS), partial(_sndfile, "OGG", "VORBIS", 16_000)),
         _codec("aac", 16_000, (16_000, 24_000, 32_000), partial(_ffmpeg, "aac", 16_000, {})),
     ]
 )
