@@ -20,6 +20,8 @@ import numpy.typing as npt
 import torch
 from split import N_FOLDS, sampling_weights, split
 
+from voiceguard.training.bank import Bank
+from voiceguard.training.brain import TeacherTargets
 from voiceguard.training.corpus import Corpus, open_corpus
 
 CROP = 40_000
@@ -128,6 +130,57 @@ def open_probe_logits(
     logits = np.full(len(rows), np.nan, dtype=np.float32)
     logits[train] = probe.decision_function(z[train])
     return logits
+
+
+class PooledAxes:
+    """Pooled features standardised, in their leading principal axes, with unit variance.
+
+    Parameters
+    ----------
+    features : np.ndarray [shape=(n, d)]
+        What the axes are fitted on.
+    """
+
+    def __init__(self, features: npt.NDArray[np.float32], axes: int = AXES) -> None:
+        self.mean, self.scale = features.mean(0), features.std(0) + 1e-3
+        standard = (features - self.mean) / self.scale
+        spread, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+        self.axes = vectors[:, ::-1][:, :axes] / np.sqrt(spread[::-1][:axes])
+
+    def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(n, d) to (n, axes)."""
+        return np.asarray((features - self.mean) / self.scale @ self.axes, dtype=np.float32)
+
+
+def bank_targets(
+    bank: Bank, rows: list[dict[str, str]], train: npt.NDArray[np.int64]
+) -> TeacherTargets:
+    """What the encoder hears in each crop of a bank, and what a probe on it believes.
+
+    The probe and the axes are fitted on the training clips' crops of all passes together, so that
+    they know telephones. The belief in a clip is the mean over its crops: what is plain in the
+    clean one holds for the one by telephone. Clips that are held out have a NaN logit.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    pooled = [part[train].astype(np.float32) for part in bank.pooled]
+    axes = PooledAxes(np.concatenate(pooled))
+    bonafide = np.array([row["label"] == "bonafide" for row in rows])[train]
+    weight = sampling_weights([rows[i] for i in train]) * len(train)
+    z = [axes(part) for part in pooled]
+    n = len(z)
+    probe = LogisticRegression(C=0.03, max_iter=300)
+    probe.fit(np.concatenate(z), np.tile(bonafide, n), sample_weight=np.tile(weight, n))
+    features = np.zeros((n, bank.n_clips, AXES), dtype=np.float32)
+    logits = np.full((n, bank.n_clips), np.nan, dtype=np.float32)
+    beliefs = np.mean([probe.decision_function(part) for part in z], axis=0)
+    for number, part in enumerate(z):
+        features[number, train], logits[number, train] = part, beliefs
+    return TeacherTargets(
+        torch.from_numpy(features.reshape(-1, AXES)),
+        torch.from_numpy(logits.reshape(-1)),
+        np.concatenate(bank.frames),
+    )
 
 
 def main() -> None:

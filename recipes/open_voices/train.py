@@ -24,11 +24,13 @@ from hyperpyyaml import load_hyperpyyaml
 from judge import HeldOut
 from safetensors.torch import load_file, save_file
 from split import sampling_weights, split
+from teacher import bank_targets
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
 from voiceguard.training.augment import ChannelConfig, ChannelSimulator
+from voiceguard.training.bank import BankDataset, open_bank
 from voiceguard.training.brain import (
     CountermeasureBrain,
     Schedule,
@@ -40,8 +42,8 @@ from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.rooms import room_bank
 
 _BRAIN_SETTINGS = (
-    "label_smoothing", "label_weight", "branch_weight", "belief_weight", "view_weight", "seed",
-    "judge_every",
+    "label_smoothing", "label_weight", "branch_weight", "belief_weight", "view_weight",
+    "frame_weight", "seed", "judge_every",
 )  # fmt: skip
 
 _NOT_CONFIGURATION = ("data_folder", "work", "results", "threads", "init")
@@ -55,13 +57,23 @@ def rooms(work: Path, seed: int) -> np.ndarray:
     return np.load(path)
 
 
-def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset:
-    """Training crops of the chosen fold."""
+def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset | BankDataset:
+    """Training crops of the chosen fold: drawn on the fly, or from a bank."""
     train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
+    weights = sampling_weights([corpus.rows[i] for i in train])
+    if hparams["bank"]:
+        return BankDataset(
+            open_bank(work / "bank", hparams["bank"]),
+            np.array([row["label"] == "bonafide" for row in corpus.rows]),
+            train,
+            weights,
+            per_epoch=hparams["crops_per_epoch"],
+            seed=hparams["seed"],
+        )
     return CropDataset(
         corpus,
         train,
-        sampling_weights([corpus.rows[i] for i in train]),
+        weights,
         length=hparams["crop_samples"],
         per_epoch=hparams["crops_per_epoch"],
         simulator=ChannelSimulator(
@@ -72,22 +84,30 @@ def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset:
     )
 
 
-def teacher(work: Path, hparams: dict[str, Any]) -> TeacherTargets | None:
-    """Targets of ``teacher.py``, where the recipe asks for them."""
+def teacher(corpus: Corpus, work: Path, hparams: dict[str, Any]) -> TeacherTargets | None:
+    """Targets of ``teacher.py``, or of the bank, where the recipe asks for them."""
+    if hparams["bank"]:
+        train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
+        return bank_targets(open_bank(work / "bank", hparams["bank"]), corpus.rows, train)
     if not hparams["teacher"]:
         return None
     stored = np.load(work / hparams["teacher"])
     return TeacherTargets(torch.from_numpy(stored["features"]), torch.from_numpy(stored["logits"]))
 
 
-def modules(hparams: dict[str, Any], axes: int) -> dict[str, torch.nn.Module]:
-    """The network and its projection onto the teacher's features, seeded."""
+def modules(hparams: dict[str, Any], targets: TeacherTargets | None) -> dict[str, torch.nn.Module]:
+    """The network and its projections onto what the teacher hears, seeded."""
     torch.manual_seed(hparams["seed"])
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(hparams["model"]))
     if hparams["init"]:
         model.load_state_dict(load_file(hparams["init"]))
-    width = model.out_layer.in_features
-    return {"model": model, "view": torch.nn.Linear(width, axes)}
+    parts: dict[str, torch.nn.Module] = {"model": model}
+    if targets is not None:
+        parts["view"] = torch.nn.Linear(model.out_layer.in_features, targets.features.shape[1])
+        if targets.frames is not None:
+            size = model.config.blocks[-1].channels * model.pos_S.shape[1]
+            parts["frames"] = torch.nn.Linear(size, targets.frames.shape[2])
+    return parts
 
 
 def make_brain(
@@ -147,7 +167,9 @@ class Log:
     Minutes are of this process; those of a run that was stopped and resumed add up over its parts.
     """
 
-    FIELDS = ("epoch", "minutes", "train_loss", "eer_clean", "eer_g711")
+    FIELDS = (
+        "epoch", "minutes", "train_loss", "eer_clean", "eer_g711", "macro_clean", "macro_g711",
+    )  # fmt: skip
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -209,8 +231,8 @@ def main(argv: list[str]) -> None:
     folder = work / hparams["name"]
     folder.mkdir(parents=True, exist_ok=True)
     corpus = open_corpus(hparams["data_folder"], work / "cache")
-    targets = teacher(work, hparams)
-    parts = modules(hparams, targets.features.shape[1] if targets else 1)
+    targets = teacher(corpus, work, hparams)
+    parts = modules(hparams, targets)
     brain = make_brain(hparams, parts, folder)
     brain.teacher = targets
     brain.judge = HeldOut(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from voiceguard.audio.telephony import g711_path
+from voiceguard.metrics import eer
 from voiceguard.models.graph import ModelOutput
 from voiceguard.training.corpus import Corpus
 
@@ -50,8 +51,11 @@ def test_window_repeats_short_clips_and_cuts_long_ones(judge):
 
 def test_a_right_model_errs_never_and_a_wrong_one_always(judge, corpus):
     held_out = judge.HeldOut(corpus, 1)
-    assert held_out(ByLoudness(1)) == {"eer_clean": 0.0, "eer_g711": 0.0}
-    assert held_out(ByLoudness(-1)) == {"eer_clean": 1.0, "eer_g711": 1.0}
+    figures = {
+        f"{kind}_{channel}": 0.0 for kind in ("eer", "macro") for channel in ("clean", "g711")
+    }
+    assert held_out(ByLoudness(1)) == pytest.approx(figures, abs=1e-9)
+    assert held_out(ByLoudness(-1)) == pytest.approx(dict.fromkeys(figures, 1.0), abs=1e-9)
 
 
 def test_scores_keep_the_order_of_the_rows(judge, corpus, scripts):
@@ -71,3 +75,22 @@ def test_a_limit_takes_clips_of_the_whole_fold(judge, corpus):
     assert some.rows[-1] == everything.rows[-1]
     assert 0 < some.bonafide.sum() < 9
     assert len(judge.HeldOut(corpus, 0, limit=10**6).rows) == len(everything.rows)
+
+
+def test_macro_eer_weights_each_family_alike_whatever_its_size(scripts):
+    macro_eer = scripts["judge"].macro_eer
+    # Ninety spoofs of one engine are caught, the only one of another is not: half of them pass.
+    scores = np.array([0.0] * 90 + [9.0] + [5.0] * 10)
+    bonafide = np.array([False] * 91 + [True] * 10)
+    families = ["caught"] * 90 + ["missed"] + ["human:a"] * 5 + ["human:b"] * 5
+    assert macro_eer(scores, bonafide, families) == pytest.approx(0.5, abs=0.26)
+    assert macro_eer(scores, bonafide, ["spoof"] * 91 + ["human"] * 10) < 0.02
+
+
+def test_macro_eer_of_families_of_one_size_is_the_plain_one(scripts):
+    rng = np.random.default_rng(5)
+    bonafide = np.repeat([True, False], 200)
+    scores = rng.standard_normal(400) + 1.5 * bonafide
+    families = [f"{'h' if good else 's'}{i % 10}" for i, good in enumerate(bonafide)]
+    plain = eer(scores[bonafide], scores[~bonafide]).value
+    assert scripts["judge"].macro_eer(scores, bonafide, families) == pytest.approx(plain, abs=0.006)

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from voiceguard.models.graph import GraphConfig
 from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
 from voiceguard.training.data import Batch
-from voiceguard.training.losses import belief_loss, label_loss, view_loss
+from voiceguard.training.losses import belief_loss, frame_loss, label_loss, view_loss
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +127,15 @@ def brain(loop, model):
         "branch_weight": 0.5,
         "belief_weight": 0.25,
         "view_weight": 2.0,
+        "frame_weight": 3.0,
         "seed": 3,
         "steps_per_epoch": 7,
         "schedule": loop.Schedule(peak=1.0, total_steps=100, warmup_steps=50),
     }
     view = torch.nn.Linear(model.out_layer.in_features, 5)
-    return loop.CountermeasureBrain(
-        {"model": model, "view": view}, None, settings, {"device": "cpu"}
-    )
+    frames = torch.nn.Linear(6 * model.pos_S.shape[1], 4)
+    parts = {"model": model, "view": view, "frames": frames}
+    return loop.CountermeasureBrain(parts, None, settings, {"device": "cpu"})
 
 
 @pytest.fixture
@@ -157,8 +158,8 @@ def test_branches_add_up_to_the_whole(brain, model, batch):
 def test_without_a_teacher_the_labels_count_alone(brain, model, batch):
     predictions = brain.compute_forward(batch, None)
     loss = brain.compute_objectives(predictions, batch, None)
-    expected = label_loss(predictions[0].logits, batch.bonafide, smoothing=0.1)
-    for logits in brain._branches(predictions[0].embedding):
+    expected = label_loss(predictions[1].logits, batch.bonafide, smoothing=0.1)
+    for logits in brain._branches(predictions[1].embedding):
         expected = expected + 0.5 * label_loss(logits, batch.bonafide, smoothing=0.1)
     torch.testing.assert_close(loss, expected)
 
@@ -172,15 +173,31 @@ def test_the_teacher_is_looked_up_by_row(loop, brain, batch):
     logits[5] = float("nan")
     brain.teacher = loop.TeacherTargets(features, logits)
     loss = brain.compute_objectives(predictions, batch, None)
-    score = predictions[0].logits[:, 1] - predictions[0].logits[:, 0]
+    score = predictions[1].logits[:, 1] - predictions[1].logits[:, 0]
     belief = belief_loss(score, logits[[2, 0, 5, 1]])
-    view = view_loss(predictions[1], features[[2, 0, 5, 1]])
+    view = view_loss(brain.modules.view(predictions[1].embedding), features[[2, 0, 5, 1]])
     torch.testing.assert_close(loss, labels_only + 0.25 * belief + 2.0 * view)
+
+
+def test_what_the_teacher_hears_at_each_step_counts_by_its_weight(loop, brain, batch):
+    feature_map, output = brain.compute_forward(batch, None)
+    heard = np.random.default_rng(3).standard_normal((6, feature_map.shape[3], 4))
+    frames = heard.astype(np.float16)
+    features, logits = torch.randn(6, 5), torch.randn(6)
+    brain.teacher = loop.TeacherTargets(features, logits)
+    without = brain.compute_objectives((feature_map, output), batch, None)
+    brain.teacher = loop.TeacherTargets(features, logits, frames)
+    loss = brain.compute_objectives((feature_map, output), batch, None)
+    # The map of one step is channels by frequencies, as the projection reads them.
+    said = brain.modules.frames(feature_map.permute(0, 3, 1, 2).flatten(2))
+    expected = frame_loss(said, torch.from_numpy(frames[[2, 0, 5, 1]].astype(np.float32)))
+    torch.testing.assert_close(loss - without, 3.0 * expected)
 
 
 def test_gradient_reaches_every_weight(loop, brain, model, batch):
     model.train()
-    brain.teacher = loop.TeacherTargets(torch.randn(6, 5), torch.randn(6))
+    frames = np.random.default_rng(3).standard_normal((6, 9, 4)).astype(np.float16)
+    brain.teacher = loop.TeacherTargets(torch.randn(6, 5), torch.randn(6), frames)
     loss = brain.compute_objectives(brain.compute_forward(batch, None), batch, None)
     loss.backward()
     silent = [name for name, weight in brain.modules.named_parameters() if weight.grad is None]

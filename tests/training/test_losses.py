@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from voiceguard.training.losses import belief_loss, label_loss, view_loss
+from voiceguard.training.losses import belief_loss, frame_loss, label_loss, view_loss
 
 LOGITS = torch.tensor([[0.3, -1.2], [2.0, 2.5], [-4.0, 1.0]], dtype=torch.float64)
 BONAFIDE = torch.tensor([0.0, 1.0, 0.0])
@@ -85,3 +85,15 @@ def test_view_gradient_is_across_the_prediction_only():
     view_loss(predicted, torch.tensor([[1.0, 0.0]])).backward()
     assert predicted.grad.norm() > 0.1
     assert (predicted.grad @ predicted.detach().T).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_frame_loss_is_the_mean_distance_in_angle_of_the_common_steps():
+    torch.manual_seed(2)
+    said, heard = torch.randn(3, 5, 4), torch.randn(3, 6, 4)
+    a, b = said.numpy(), heard.numpy()[:, :5]
+    cosine = (a * b).sum(2) / np.linalg.norm(a, axis=2) / np.linalg.norm(b, axis=2)
+    assert frame_loss(said, heard).item() == pytest.approx(1 - cosine.mean(), rel=1e-5)
+    assert frame_loss(3.0 * heard, heard).item() == pytest.approx(0.0, abs=1e-6)
+    changed = heard.clone()
+    changed[:, 5] = 100.0
+    assert frame_loss(said, changed).item() == frame_loss(said, heard).item()

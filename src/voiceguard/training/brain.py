@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import speechbrain as sb
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from torch.nn import functional
 from voiceguard.models.graph import ModelOutput
 from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.loop import ScheduledBrain
-from voiceguard.training.losses import belief_loss, label_loss, view_loss
+from voiceguard.training.losses import belief_loss, frame_loss, label_loss, view_loss
 from voiceguard.training.schedules import Schedule
 
 __all__ = ["CountermeasureBrain", "Judge", "Schedule", "TeacherTargets", "warmed_average"]
@@ -41,24 +43,37 @@ def warmed_average(decay: float) -> Callable[[Tensor, Tensor, int], Tensor]:
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    """What a teacher says of each clip, by manifest row.
+    """What a teacher says of each clip or crop, by :attr:`Batch.row`.
 
     Parameters
     ----------
-    features : Tensor [shape=(n_clips, axes)]
-    logits : Tensor [shape=(n_clips,)]
+    features : Tensor [shape=(n_rows, axes)]
+    logits : Tensor [shape=(n_rows,)]
         Log odds of bona fide, NaN where the teacher has none.
+    frames : np.ndarray [shape=(n_rows, steps, axes)], optional
+        What it hears at each step of the student's map; may lie on disk.
     """
 
     features: Tensor
     logits: Tensor
+    frames: npt.NDArray[np.float16] | None = None
+
+    def frames_of(self, row: Tensor) -> Tensor | None:
+        """Frames of a batch [shape=(batch, steps, axes)], float32; None where there are none."""
+        if self.frames is None:
+            return None
+        return torch.from_numpy(self.frames[row.numpy()].astype(np.float32))
 
 
 class CountermeasureBrain(ScheduledBrain):
-    """Trains ``modules.model`` (and ``modules.view``, a projection onto the teacher's features).
+    """Trains ``modules.model``, with ``modules.view`` and ``modules.frames`` to imitate a teacher.
+
+    ``view`` projects the embedding onto the teacher's pooled features, ``frames`` each step of the
+    model's map onto what the teacher hears there.
 
     Expects in `hparams`: ``schedule``, ``label_smoothing``, ``label_weight``, ``branch_weight``,
-    ``belief_weight``, ``view_weight``, ``average``, ``seed``, ``steps_per_epoch``, ``judge_every``.
+    ``belief_weight``, ``view_weight``, ``frame_weight``, ``average``, ``seed``,
+    ``steps_per_epoch``, ``judge_every``.
     Set :attr:`crops` (whose epoch it keeps), and :attr:`teacher` and :attr:`judge` where there are
     any, before ``fit``.
     """
@@ -68,16 +83,16 @@ class CountermeasureBrain(ScheduledBrain):
     on_epoch: Callable[[int, dict[str, float]], None] | None = None
     crops: CropDataset | None = None
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[ModelOutput, Tensor]:
-        """Model output and the projected embedding."""
-        output = self.modules.model(batch.to(self.device).waveform)
-        return output, self.modules.view(output.embedding)
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[Tensor, ModelOutput]:
+        """The model's map and its output."""
+        feature_map = self.modules.model.feature_map(batch.to(self.device).waveform)
+        return feature_map, self.modules.model.back_end(feature_map)
 
     def compute_objectives(
-        self, predictions: tuple[ModelOutput, Tensor], batch: Batch, stage: sb.Stage
+        self, predictions: tuple[Tensor, ModelOutput], batch: Batch, stage: sb.Stage
     ) -> Tensor:
-        """Labels, and the teacher's belief and view where there is a teacher."""
-        output, projected = predictions
+        """Labels, and what the teacher says where there is a teacher."""
+        feature_map, output = predictions
         bonafide = batch.bonafide.to(self.device)
         smoothing = self.hparams.label_smoothing
         loss: Tensor = self.hparams.label_weight * label_loss(
@@ -88,11 +103,20 @@ class CountermeasureBrain(ScheduledBrain):
             loss = loss + self.hparams.branch_weight * branch
         if self.teacher is None:
             return loss
+        return loss + self._imitation(feature_map, output, batch.row, self.teacher)
+
+    def _imitation(
+        self, feature_map: Tensor, output: ModelOutput, row: Tensor, teacher: TeacherTargets
+    ) -> Tensor:
         score = output.logits[:, 1] - output.logits[:, 0]
-        belief = belief_loss(score, self.teacher.logits[batch.row].to(self.device))
-        view = view_loss(projected, self.teacher.features[batch.row].to(self.device))
-        total: Tensor = loss + self.hparams.belief_weight * belief + self.hparams.view_weight * view
-        return total
+        belief = belief_loss(score, teacher.logits[row].to(self.device))
+        view = view_loss(self.modules.view(output.embedding), teacher.features[row].to(self.device))
+        loss: Tensor = self.hparams.belief_weight * belief + self.hparams.view_weight * view
+        frames = teacher.frames_of(row)
+        if frames is not None:
+            steps = self.modules.frames(feature_map.flatten(1, 2).transpose(1, 2))
+            loss = loss + self.hparams.frame_weight * frame_loss(steps, frames.to(self.device))
+        return loss
 
     def _branches(self, embedding: Tensor) -> list[Tensor]:
         """Logits of the graphs alone and of the statistics alone, where the model has both.

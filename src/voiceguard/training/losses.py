@@ -60,3 +60,20 @@ def view_loss(predicted: Tensor, teacher_features: Tensor) -> Tensor:
     Tensor [shape=()]
     """
     return (1.0 - functional.cosine_similarity(predicted, teacher_features, dim=1)).mean()
+
+
+def frame_loss(predicted: Tensor, teacher_frames: Tensor) -> Tensor:
+    """One minus the cosine at each step, mean over steps and batch.
+
+    Parameters
+    ----------
+    predicted, teacher_frames : Tensor [shape=(batch, steps, axes)]
+        The longer one's further steps do not count: student and teacher pad their ends differently.
+
+    Returns
+    -------
+    Tensor [shape=()]
+    """
+    steps = min(predicted.shape[1], teacher_frames.shape[1])
+    cosine = functional.cosine_similarity(predicted[:, :steps], teacher_frames[:, :steps], dim=2)
+    return (1.0 - cosine).mean()
