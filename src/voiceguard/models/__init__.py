@@ -1,8 +1,8 @@
 """Networks in torch: waveform (batch, n) to logits and embedding; and back ends on encoder frames.
 
 Needs the ``train`` extra. Modules are imported when :func:`build` or :func:`build_back_end` first
-needs them. The Gaussian mixture systems, which are no networks, are in :mod:`voiceguard.models.gmm`;
-the linear probe, fitted by scikit-learn, is in :mod:`voiceguard.models.probe`.
+needs them. What is no network stands in modules of its own: Gaussian mixtures in
+:mod:`voiceguard.models.gmm`, the linear probe in :mod:`voiceguard.models.probe`.
 """
 
 from __future__ import annotations

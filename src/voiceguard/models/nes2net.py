@@ -142,7 +142,7 @@ class Res2Block(nn.Module):
         return gated
 
     def _weighted(self, parts: tuple[Tensor, ...], real: Tensor | None) -> list[Tensor]:
-        """One more column (batch, width, frames, columns) a group; a weighted sum of all is kept."""
+        """One more column a group (batch, width, frames, columns); of all, a weighted sum."""
         keep = None if real is None else real[:, None, :, None]
         columns = parts[-1].unsqueeze(3)
         sums = []
