@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from voiceguard import audio, errors, metrics, protocols
     from voiceguard.audio import Audio, read
     from voiceguard.detect import Detector, score
+    from voiceguard.embedding import Embedder, embed
     from voiceguard.results import Label, Reason, Result, Segment
 
 _HOMES = {
     "Audio": "voiceguard.audio",
     "read": "voiceguard.audio",
     "Detector": "voiceguard.detect",
+    "Embedder": "voiceguard.embedding",
+    "embed": "voiceguard.embedding",
     "score": "voiceguard.detect",
     "Label": "voiceguard.results",
     "Reason": "voiceguard.results",
@@ -34,12 +37,14 @@ _MODULES = ("audio", "errors", "metrics", "protocols")
 __all__ = [
     "Audio",
     "Detector",
+    "Embedder",
     "Label",
     "Reason",
     "Result",
     "Segment",
     "__version__",
     "audio",
+    "embed",
     "errors",
     "metrics",
     "protocols",

@@ -12,7 +12,7 @@ from voiceguard._version import __version__
 from voiceguard.cli import output
 from voiceguard.errors import VoiceguardError
 
-COMMANDS = ("score", "models", "calibrate", "evaluate", "data", "doctor")
+COMMANDS = ("score", "embed", "models", "calibrate", "evaluate", "data", "doctor")
 """Modules of this package that each add a command, in the order of the help page."""
 
 USER_ERROR = 2
