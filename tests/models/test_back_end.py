@@ -210,11 +210,11 @@ def test_other_lengths_are_refused(model, features, lengths):
         model(features, lengths)
 
 
-def test_another_number_of_layers_is_refused(model, features):
-    if not model.takes_layers:
-        pytest.skip("takes one layer")
+@pytest.mark.parametrize("layered", ["sls", "mhfa"])
+def test_another_number_of_layers_is_refused(layered):
+    network = make(layered)
     with pytest.raises(ParameterError, match=f"{LAYERS}, frames"):
-        model(features[:, 1:])
+        network(features_for(network)[:, 1:])
 
 
 @pytest.mark.parametrize("published", PUBLISHED)
