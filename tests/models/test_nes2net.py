@@ -57,7 +57,7 @@ def test_weighted_block_keeps_every_group_and_sums_with_weights(frames):
 def test_weights_of_a_fresh_block_average():
     made = Res2Block(6, scale=3, dilation=1, squeeze=1, weighted=True)
     assert [w.shape[-1] for w in made.weighted_sum] == [2, 3]
-    assert all(w.sum() == pytest.approx(1.0) for w in made.weighted_sum)
+    assert all(w.sum().item() == pytest.approx(1.0) for w in made.weighted_sum)
 
 
 def test_nested_blocks_chain_and_the_last_group_passes():

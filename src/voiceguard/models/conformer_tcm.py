@@ -106,15 +106,16 @@ class HeadTokenAttention(nn.Module):
         tokens = self.norm(tokens)
         count = tokens.shape[1]
         mixed = self._attend(torch.cat([tokens, self._head_tokens(tokens, real)], dim=1), real)
-        cls, frames, heads = mixed.split([1, count - 1, self.heads], dim=1)
+        cls, frames, heads = torch.split(mixed, [1, count - 1, self.heads], dim=1)
         seen = frame_mean(frames, None if real is None else real[:, 1:])
         cls = cls + heads.mean(dim=1, keepdim=True) + seen.unsqueeze(1)
         return torch.cat([cls, frames], dim=1)
 
     def _head_tokens(self, tokens: Tensor, real: Tensor | None) -> Tensor:
         """Mean of every head's channels over time, as tokens (batch, heads, width)."""
-        means = frame_mean(tokens, real).unflatten(1, (self.heads, -1))
-        spread = self.head_proj(means).unflatten(2, (self.heads, -1))
+        size = tokens.shape[2] // self.heads
+        means = frame_mean(tokens, real).reshape(-1, self.heads, size)
+        spread = self.head_proj(means).reshape(-1, self.heads, self.heads, size)
         out: Tensor = F.gelu(self.head_norm(spread)).flatten(2) + self.head_position
         return out
 
@@ -154,8 +155,8 @@ class Convolution(nn.Module):
         out = F.glu(self.expand(self.norm(tokens).transpose(1, 2)), dim=1)
         if real is not None:
             out = torch.where(real.unsqueeze(1), out, 0.0)
-        out = self.project(F.silu(self.bn(self.depthwise(out))))
-        return out.transpose(1, 2)
+        projected: Tensor = self.project(F.silu(self.bn(self.depthwise(out))))
+        return projected.transpose(1, 2)
 
 
 class ConformerBlock(nn.Module):

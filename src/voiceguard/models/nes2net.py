@@ -135,7 +135,7 @@ class Res2Block(nn.Module):
 
     def forward(self, frames: Tensor, real: Tensor | None = None) -> Tensor:
         """(batch, channels, frames) to the same; `real` (batch, frames) says which frames count."""
-        parts = self.bn1(F.relu(self.conv1(frames))).split(self.width, dim=1)
+        parts = torch.split(self.bn1(F.relu(self.conv1(frames))), self.width, dim=1)
         joined = self._weighted(parts, real) if self.weighted else self._added(parts, real)
         out = self.bn3(F.relu(self.conv3(torch.cat([*joined, parts[-1]], dim=1))))
         gated: Tensor = self.se(out, real) + frames
@@ -241,7 +241,7 @@ class Nes2Net(FrameBackEnd):
         """
         check_features(self, features, lengths, dim=self.config.dim)
         real = real_frames(features, lengths)
-        parts = features.transpose(1, 2).split(self.width, dim=1)
+        parts = torch.split(features.transpose(1, 2), self.width, dim=1)
         outcomes: list[Tensor] = []
         for block, norm, part in zip(self.Build_in_Res2Nets, self.bns, parts, strict=False):
             group = part + outcomes[-1] if outcomes else part

@@ -43,8 +43,8 @@ class SSLAASISTConfig(PlainConfig):
         Sizes of the graphs.
     pre_activation : bool
         Whether a block's first convolution sees the block's input through ``bn1`` and SELU. The
-        published code computes both and then convolves the raw input, as in AASIST, and its weights
-        were trained that way; True is the block as the paper draws it.
+        published code computes both and then convolves the raw input, as AASIST does, so published
+        weights need False.
     """
 
     dim: int = 1024
@@ -99,7 +99,7 @@ class FrameBlock(ResidualBlock):
         self, in_channels: int, out_channels: int, *, first: bool, pre_activation: bool
     ) -> None:
         super().__init__(in_channels, out_channels, first=first)
-        self.pool = nn.Identity()
+        self.pool = nn.MaxPool2d(1)
         self.pre_activation = pre_activation and not first
         if self.pre_activation:
             self.bn1.requires_grad_(True)
@@ -185,7 +185,7 @@ class SSLAASIST(GraphBackEnd, FrameBackEnd):
         check_features(self, features, lengths, dim=self.config.dim, min_frames=_POOL)
         if lengths is None:
             return self.back_end(self.feature_map(features))
-        rows = [torch.nonzero(lengths == n).squeeze(1) for n in lengths.unique()]
+        rows = [torch.nonzero(lengths == n).squeeze(1) for n in torch.unique(lengths)]
         outputs = [
             self.back_end(self.feature_map(features[of, : int(lengths[of[0]])])) for of in rows
         ]
