@@ -100,7 +100,7 @@ def pool_name(pool: Pool) -> str | None:
     """
     if isinstance(pool, AttentiveWeights):
         return pool.name
-    if pool is None or pool in _POOLINGS:
+    if pool is None or pool in tuple(_POOLINGS):
         return pool
     raise ParameterError(
         f"The 'pool' parameter of Embedder must be None, one of {sorted(_POOLINGS)} or "

@@ -2,7 +2,9 @@
 
 Their frames depend on a bounded stretch of audio, so a chunk with that much context gives the
 frames of the whole recording, but for the order in which float32 numbers are added. For the
-constant-Q transform the bound is the longest filter and the resamplers before it.
+constant-Q transform the bound is the longest filter and the resamplers before it, and those do not
+resample a chunk to the last digit as they do the whole: magnitudes agree within 1e-4 of the
+frame's largest.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class SpectralModel:
     name : str, optional
         By default that of the class.
     chunk_s : float, optional
-        Seconds of audio whose frames are computed at once, context not counted; 30 by default.
+        Seconds of audio whose frames are computed at once, context not counted; by default 30, or
+        four times the context where that is more.
     device : str, optional
         Torch device to move it to; by default it stays where it is.
 
@@ -69,8 +72,9 @@ class SpectralModel:
         self.framing = framing_of(front_end)
         self.sample_rate = _rate_of(front_end)
         self.dim = front_end.coefficients
-        hop_s = self.framing.hop / self.sample_rate
-        self.frames_per_chunk = max(round((chunk_s or _CHUNK_S) / hop_s), 1)
+        default = max(_CHUNK_S, 4 * self.framing.before / self.sample_rate)
+        frames = (chunk_s or default) * self.sample_rate / self.framing.hop
+        self.frames_per_chunk = max(round(frames), 1)
 
     @classmethod
     def named(
