@@ -8,6 +8,7 @@ import io
 import sys
 from pathlib import Path
 
+import typer
 from corpora import CORPORA, Part, find, load_trials, part_of
 from systems import load_system
 
@@ -91,3 +92,5 @@ def main(corpus: str, argv: list[str]) -> None:
     except VoiceguardError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except typer.Exit as refused:
+        sys.exit(refused.exit_code)
