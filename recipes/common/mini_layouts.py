@@ -20,7 +20,7 @@ from voiceguard.training.codecs import has_encoder
 from voiceguard.training.perturb_wave import TrimSilence
 
 BONAFIDE_SHARE = 0.4
-# Of the 2021 keys: 148,176, 16,926 and 16,464 of 181,566 trials.
+# Of 2021 LA 148,176 of 181,566 trials are eval; the rest is dealt alike.
 SUBSET_SHARES = {"progress": 0.09, "hidden": 0.09}
 
 Samples = npt.NDArray[np.float32]

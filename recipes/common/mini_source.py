@@ -103,7 +103,7 @@ def read_source(source: Path, *, family: Family | None = None) -> list[Clip]:
     ----------
     source : Path
         With a ``manifest.csv`` (columns file and label, at will system, origin, group or speaker,
-        kind, derived_from), or with a folder a class (``bonafide``, ``spoof``) in which the
+        kind, derived_from: the name of the human file that a clip was made from), or with a folder a class (``bonafide``, ``spoof``) in which the
         folders below, else the file names without their number, are systems and speakers.
     family : callable, optional
         From a manifest row to the name under which it is held out;
@@ -125,12 +125,17 @@ def read_source(source: Path, *, family: Family | None = None) -> list[Clip]:
     origins = _human_parts(rows)
     families = _deal(_sizes(rows, names, "spoof"), "systems")
     groups = _group_parts(rows, names, families, origins)
+    copied = {
+        Path(row["file"]).stem.removeprefix("h_"): origins[row["origin"]]
+        for row in rows
+        if row["label"] == "bonafide"
+    }
     clips = []
     for row, name in zip(rows, names, strict=True):
         own = origins[row["origin"]] if row["label"] == "bonafide" else families[name]
         # A demonstration's own recordings share its room and codec with its synthetic clips.
         shared = origins.get(row["origin"], own)
-        if own == groups[row["group"]] == shared:
+        if own == groups[row["group"]] == shared == copied.get(row["derived_from"], own):
             path = source / row["file"]
             clips.append(Clip(path, row["label"] == "bonafide", name, row["group"], own))
     _check_parts(clips, source)

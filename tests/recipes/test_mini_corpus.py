@@ -406,6 +406,17 @@ def test_a_copy_follows_its_human_and_a_demonstration_its_page(scripts, tmp_path
     assert 0 < kept["c"] < 90 and 0 < kept["d"] < 90
 
 
+def test_a_copy_follows_its_human_even_where_its_group_forgets_it(scripts, tmp_path):
+    lines = ["file,label,system,origin,group,derived_from"]
+    lines += [f"bonafide/h_{i}.wav,bonafide,human,origin{i % 9},person{i}," for i in range(90)]
+    lines += [f"spoof/c{i}.wav,spoof,vocoder{i % 6},copies,c{i},{i}" for i in range(90)]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    parts = {clip.path.stem: clip.part for clip in scripts[0].read_source(tmp_path)}
+    copies = [i for i in range(90) if f"c{i}" in parts]
+    assert 0 < len(copies) < 90
+    assert all(parts[f"c{i}"] == parts[f"h_{i}"] for i in copies)
+
+
 def test_origins_that_share_a_speaker_stay_together(scripts, tmp_path):
     lines = [f"h{i}.wav,real,,origin{i % 6},person{i % 3}" for i in range(36)]
     lines += [f"t{i}.wav,fake,tts{i % 3},shop{i % 3},voice{i % 3}" for i in range(36)]
