@@ -247,7 +247,9 @@ class ConformerTCM(FrameBackEnd):
         check_features(self, features, lengths, dim=self.config.dim)
         frames = F.selu(self.bn(self.proj(features).unsqueeze(1)).squeeze(1))
         frames = frames + positions(*frames.shape[1:]).to(frames)
-        tokens = torch.cat([self.class_token.expand(frames.shape[0], -1, -1), frames], dim=1)
+        # Padding and no expansion, whose batch an exporter may bake into the graph.
+        count = frames.shape[1]
+        tokens = F.pad(frames, (0, 0, 1, 0)) + F.pad(self.class_token, (0, 0, 0, count))
         real = real_frames(features, lengths)
         if real is not None:
             real = F.pad(real, (1, 0), value=True)
