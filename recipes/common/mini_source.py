@@ -103,8 +103,9 @@ def read_source(source: Path, *, family: Family | None = None) -> list[Clip]:
     ----------
     source : Path
         With a ``manifest.csv`` (columns file and label, at will system, origin, group or speaker,
-        kind, derived_from: the name of the human file that a clip was made from), or with a folder a class (``bonafide``, ``spoof``) in which the
-        folders below, else the file names without their number, are systems and speakers.
+        kind, and derived_from, the name of the human file that a clip was made from), or with a
+        folder a class (``bonafide``, ``spoof``) in which the folders below, else the file names
+        without their number, are systems and speakers.
     family : callable, optional
         From a manifest row to the name under which it is held out;
         :func:`engine_family` without.
