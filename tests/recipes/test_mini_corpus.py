@@ -409,7 +409,7 @@ def test_a_copy_follows_its_human_and_a_demonstration_its_page(scripts, tmp_path
 def test_a_copy_follows_its_human_even_where_its_group_forgets_it(scripts, tmp_path):
     lines = ["file,label,system,origin,group,derived_from"]
     lines += [f"bonafide/h_{i}.wav,bonafide,human,origin{i % 9},person{i}," for i in range(90)]
-    lines += [f"spoof/c{i}.wav,spoof,vocoder{i % 6},copies,c{i},{i}" for i in range(90)]
+    lines += [f"spoof/c{i}.wav,spoof,vocoder{i % 5},copies,c{i},{i}" for i in range(90)]
     lines += [f"spoof/t{i}.wav,spoof,tts{i % 6},shop,t{i}," for i in range(90)]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     parts = {clip.path.stem: clip.part for clip in scripts[0].read_source(tmp_path)}
