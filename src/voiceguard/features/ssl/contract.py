@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class SSLEncoder(nn.Module):
     """
 
     #: Name of the architecture, as :func:`voiceguard.features.ssl.load_encoder` knows it.
-    architecture: ClassVar[str]
+    architecture: str
     #: Hz of the waveform.
     sample_rate: int = 16000
     #: Width of a frame; narrower layers are filled with zeros on the right.
@@ -86,8 +86,6 @@ class SSLEncoder(nn.Module):
     min_samples: int
     #: Most samples that are taken, or None for no limit; cut longer ones into chunks.
     max_samples: int | None = None
-    #: Transformer blocks, those above the highest chosen layer left out.
-    blocks: nn.ModuleList
 
     def __init__(
         self,
@@ -100,7 +98,14 @@ class SSLEncoder(nn.Module):
         self.depth = depth
         self.layers = _chosen(layers, depth)
         self.gradient_checkpointing = gradient_checkpointing
+        #: Where the weights came from, as far as the loader knows: file, licence, hash.
+        self.provenance: dict[str, str] = {}
         self._frozen_blocks: int | None = None
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """Transformer blocks, those above the highest chosen layer left out."""
+        raise NotImplementedError
 
     @property
     def n_layers(self) -> int:
@@ -189,8 +194,8 @@ class SSLEncoder(nn.Module):
         Parameters
         ----------
         blocks : int, optional
-            Blocks to freeze from below, with all that lies under them; 0 freezes the convolutions
-            alone. By default everything.
+            Blocks to freeze from below, with all that lies under them; 0 freezes only what lies
+            under the first block. By default everything is frozen.
 
         Returns
         -------
