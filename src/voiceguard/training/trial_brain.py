@@ -100,7 +100,7 @@ class TrialBrain(ScheduledBrain):
             Naming the step.
         """
         if not torch.isfinite(loss):
-            raise NonFiniteLossError(self.epoch, self.step, float(loss))
+            raise NonFiniteLossError(self.epoch, self.step, float(loss.detach()))
 
     def on_fit_start(self) -> None:
         """Resume from the newest whole checkpoint."""
