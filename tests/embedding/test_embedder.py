@@ -91,7 +91,7 @@ def test_what_is_no_number_is_refused(means, pool):
 
 @pytest.mark.parametrize("pool", [None, "mean"])
 def test_too_short_for_a_frame(means, pool):
-    with pytest.raises(AudioError, match="holds 159 samples.*too few for one frame of means"):
+    with pytest.raises(AudioError, match=r"holds 159 samples.*too few for one frame of means"):
         Embedder(means, pool=pool).embed((SOUND[0, :159], 16_000))
 
 
@@ -119,5 +119,5 @@ def test_seconds_out_of_their_domain(means, name, value):
 
 def test_an_object_that_is_no_model():
     pytest.importorskip("torch")
-    with pytest.raises(ParameterError, match="'model' parameter of Embedder.*Got int"):
+    with pytest.raises(ParameterError, match=r"'model' parameter of Embedder.*Got int"):
         Embedder(3)

@@ -108,5 +108,5 @@ def test_no_frame_at_all(pool):
 def test_weights_that_do_not_fit():
     with pytest.raises(ParameterError, match="must have the shapes"):
         AttentiveWeights(np.zeros((4, 5)), np.zeros(5), np.zeros(4))
-    with pytest.raises(ParameterError, match="frames of 5 values. Got 6"):
+    with pytest.raises(ParameterError, match=r"frames of 5 values. Got 6"):
         pool_blocks([np.zeros((3, 6))], WEIGHTS)

@@ -131,7 +131,7 @@ def test_a_damaged_entry_is_noticed_and_replaced(means, recordings, out, what):
     store = EmbeddingStore(out)
     assert rows[0].key not in store
     assert rows[1].key in store
-    with pytest.raises(IntegrityError, match="is damaged.*Embed the recording again"):
+    with pytest.raises(IntegrityError, match=r"is damaged.*Embed the recording again"):
         store.load(rows[0].key)
     assert [row.cached for row in embedder.embed_many(paths, out=out)] == [False, True]
     same(EmbeddingStore(out).load(rows[0].key), embedder.embed(paths[0]))
@@ -139,7 +139,7 @@ def test_a_damaged_entry_is_noticed_and_replaced(means, recordings, out, what):
 
 def test_a_file_that_is_none_of_ours(means, recordings, out):
     out.write_bytes(b"no HDF5 at all")
-    with pytest.raises(IntegrityError, match="cannot be opened as HDF5.*move it away"):
+    with pytest.raises(IntegrityError, match=r"cannot be opened as HDF5.*move it away"):
         Embedder(means).embed_many(recordings(1), out=out)
     assert out.read_bytes() == b"no HDF5 at all"
     assert means.heard == 0

@@ -3,8 +3,9 @@
 A transformer hears all that it is given, so a frame of a chunk is not quite that of the whole
 recording. Context on both sides keeps the difference small; a recording that fits into one chunk
 with its context goes through whole, without any. Where a network wants waveforms of mean 0 and
-variance 1, they are those of the whole channel and not of each chunk. The norm over time in the
-first convolution of the "base" networks does see the chunk only.
+variance 1, they are those of the whole channel and not of each chunk. What else a network takes
+from all that it hears is the chunk's: the norm over time in the first convolution of the "base"
+networks, Whisper's loudest band, the peak that DistillMOS divides by.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class EncoderModel:
     name : str, optional
         By default its architecture.
     chunk_s, context_s : float, optional
-        Seconds kept of a chunk, and heard on both sides of it; 16 and 4 by default.
+        Seconds kept of a chunk, and heard on both sides of it; 16 and 4 by default, or two thirds
+        and a sixth of what the encoder takes where that is less.
     device : str, optional
         Torch device to move it to; by default it stays where it is.
 
@@ -73,8 +75,9 @@ class EncoderModel:
         self.sample_rate = encoder.sample_rate
         self.dim = encoder.dim
         hop, rate = encoder.frame_hop, encoder.sample_rate
-        self._context = math.ceil((context_s or CONTEXT_S) * rate / hop) * hop
-        self._frames_per_chunk = max(round((chunk_s or CHUNK_S) * rate / hop), 1)
+        chunk, context = _defaults(encoder)
+        self._context = math.ceil((context_s or context) * rate / hop) * hop
+        self._frames_per_chunk = max(round((chunk_s or chunk) * rate / hop), 1)
         self._check_length()
 
     @classmethod
@@ -140,6 +143,9 @@ class EncoderModel:
 
     @property
     def _longest(self) -> int:
+        """Samples that go through at once, as one chunk without seams."""
+        if self.encoder.max_samples is not None:
+            return self.encoder.max_samples
         return self._frames_per_chunk * self.encoder.frame_hop + 2 * self._context
 
     @property
@@ -155,6 +161,7 @@ class EncoderModel:
 
     def _check_length(self) -> None:
         framing, most = self._framing, self.encoder.max_samples
+        # The start of a chunk is rounded down to a multiple of the hop.
         longest = self._frames_per_chunk * framing.hop + framing.before + framing.after
         if most is not None and longest > most:
             raise ParameterError(
@@ -178,6 +185,15 @@ class EncoderModel:
         own_width = self.encoder.layer_dims[index]
         one: Values = layers[index, :, :own_width].float().cpu().numpy()
         return one
+
+
+def _defaults(encoder: SSLEncoder) -> tuple[float, float]:
+    """Seconds of a chunk and of its context that an encoder takes."""
+    if encoder.max_samples is None:
+        return CHUNK_S, CONTEXT_S
+    room = encoder.max_samples - encoder.receptive_field - 4 * encoder.frame_hop
+    seconds = room / encoder.sample_rate
+    return min(CHUNK_S, seconds * 2 / 3), min(CONTEXT_S, seconds / 6)
 
 
 def _without_normalisation(encoder: SSLEncoder) -> tuple[SSLEncoder, bool]:

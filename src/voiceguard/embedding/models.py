@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from voiceguard.detect.bundle import MANIFEST_NAME
 from voiceguard.embedding.values import Layer, Values
-from voiceguard.errors import ParameterError
+from voiceguard.errors import ParameterError, UnknownModelError
 
 Samples = NDArray[np.float32]
 
@@ -158,9 +158,15 @@ def _torch_model(
     from voiceguard.embedding.spectral import SpectralModel, is_front_end
 
     if isinstance(model, (str, os.PathLike)):
-        return EncoderModel.named(
-            model, layer=layer, chunk_s=chunk_s, context_s=context_s, device=device
-        )
+        try:
+            return EncoderModel.named(
+                model, layer=layer, chunk_s=chunk_s, context_s=context_s, device=device
+            )
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"There is no model {str(model)!r} to embed with. There are {sorted(SPECTRAL)}, "
+                f"the bundles that 'voiceguard models list' shows, and encoders: {error}"
+            ) from error
     if is_encoder(model):
         return EncoderModel(model, chunk_s=chunk_s, context_s=context_s, device=device)
     if is_front_end(model):

@@ -4,7 +4,7 @@ Their frames depend on a bounded stretch of audio, so a chunk with that much con
 frames of the whole recording, but for the order in which float32 numbers are added. For the
 constant-Q transform the bound is the longest filter and the resamplers before it, and those do not
 resample a chunk to the last digit as they do the whole: magnitudes agree within 1e-4 of the
-frame's largest.
+recording's largest.
 """
 
 from __future__ import annotations
