@@ -19,6 +19,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,8 @@ class EmbeddingStore:
             If there is none.
         """
         damaged: IntegrityError | None = None
-        for file in self._files(key):
+        # Twice, as a part may be joined between finding and opening it.
+        for file in chain(self._files(key), self._files(key)):
             try:
                 return entries.read_entry(file, key)
             except IntegrityError as error:
