@@ -72,9 +72,13 @@ def info(
 
 
 def pull(name: Annotated[str, typer.Argument(help="A model on record.")]) -> None:
-    """Fetch a published checkpoint, verify its SHA-256 and convert it. Uses the network."""
+    """Fetch a published checkpoint or encoder and verify its SHA-256. Uses the network."""
     from voiceguard.detect import registry
+    from voiceguard.features.ssl.registry import ENCODERS
 
+    if name in ENCODERS:
+        _pull_encoder(name)
+        return
     entry = registry.entry(name)
     with _download_bar(name) as progress:
         folder = registry.pull(entry, progress=progress)
@@ -83,16 +87,24 @@ def pull(name: Annotated[str, typer.Argument(help="A model on record.")]) -> Non
 
 
 def import_model(
-    kind: Annotated[str, typer.Argument(help="Family of the checkpoint: aasist.")],
-    path: Annotated[Path, typer.Argument(help="The published .pth file.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    kind: Annotated[
+        str, typer.Argument(help="aasist; or an encoder's form: whisper-ct2, distillmos.")
+    ],
+    path: Annotated[Path, typer.Argument(help="The published file; for whisper-ct2 its folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the bundle; for an encoder its .safetensors file.")
+    ],
     variant: Annotated[
         str | None, typer.Option(help="aasist or aasist-l; told by the shapes.")
     ] = None,
 ) -> None:
-    """Convert a published checkpoint to a bundle. Needs voiceguard[train]."""
+    """Convert a published checkpoint to a bundle, or an encoder. Needs voiceguard[train]."""
+    from voiceguard.features.ssl.converting import ENCODER_KINDS, import_encoder
     from voiceguard.importers import import_checkpoint
 
+    if kind in ENCODER_KINDS:
+        output.write(f"Load it with: load_encoder({str(import_encoder(kind, path, out=out))!r})\n")
+        return
     folder = import_checkpoint(kind, path, out=out, variant=variant)
     output.write(_facts(_read(str(folder.absolute()))))
     output.write(f"Score with it: voiceguard score FILE --model {folder}\n")
@@ -122,6 +134,17 @@ def verify(
     if not chosen:
         output.write("There is no model on this machine.\n")
     raise typer.Exit(1 if broken else 0)
+
+
+def _pull_encoder(name: str) -> None:
+    from voiceguard.features.ssl.registry import encoder_entry, pull_encoder
+
+    entry = encoder_entry(name)
+    with _download_bar(name) as progress:
+        pulled = pull_encoder(name, progress=progress)
+    check = "as published" if pulled.verified else "UNVERIFIED: its publisher states none"
+    output.write(f"{name}: {entry.licence}, from {entry.url}\nin {pulled.path}\n")
+    output.write(f"SHA-256 {pulled.sha256}, {check}\n")
 
 
 def _read(name: str) -> Bundle:
