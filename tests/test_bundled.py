@@ -97,9 +97,9 @@ def _wild_eer(path):
 @pytest.mark.slow
 def test_unheard_people_and_engines():
     """No worse than as measured for the model card; the AASIST of 2019 stands at 41 %."""
-    assert _wild_eer(lambda x: x) < 0.335
+    assert _wild_eer(lambda x: x) < 0.30
 
 
 @pytest.mark.slow
 def test_unheard_people_and_engines_by_telephone():
-    assert _wild_eer(g711_path) < 0.415
+    assert _wild_eer(g711_path) < 0.36

@@ -16,16 +16,17 @@ import gzip
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 import torch
-from judge import WINDOW, window
+from judge import WINDOW, macro_eer, window
 from safetensors import safe_open
 from safetensors.torch import load_file
-from split import split
+from split import family, split
 
 from voiceguard import __version__
 from voiceguard.audio.telephony import g711_path
@@ -85,14 +86,19 @@ def held_out_scores(
     return bonafide, scores
 
 
-def report(bonafide: npt.NDArray[np.bool_], llrs: dict[str, npt.NDArray[np.float64]]) -> None:
-    """Print the held-out figures by channel."""
-    print(f"{'channel':<16}{'EER %':>8}{'minDCF':>8}{'actDCF':>8}{'Cllr':>8}")
+def report(
+    bonafide: npt.NDArray[np.bool_],
+    llrs: dict[str, npt.NDArray[np.float64]],
+    families: Sequence[str],
+) -> None:
+    """Print the held-out figures by channel; macro weights each family and origin alike."""
+    print(f"{'channel':<16}{'EER %':>8}{'macro %':>9}{'minDCF':>8}{'actDCF':>8}{'Cllr':>8}")
     for channel, llr in llrs.items():
         b, s = llr[bonafide], llr[~bonafide]
+        macro = macro_eer(llr, bonafide, families)
         print(
-            f"{channel:<16}{100 * eer(b, s).value:8.1f}{min_dcf(b, s).value:8.3f}"
-            f"{act_dcf(b, s).value:8.3f}{cllr(b, s).value:8.3f}"
+            f"{channel:<16}{100 * eer(b, s).value:8.1f}{100 * macro:9.1f}"
+            f"{min_dcf(b, s).value:8.3f}{act_dcf(b, s).value:8.3f}{cllr(b, s).value:8.3f}"
         )
 
 
@@ -129,7 +135,7 @@ def main() -> None:
     data = f"open-voices fold {args.fold}, held-out engines and recordings, {', '.join(CHANNELS)}"
     fitted = calibration.fit(np.concatenate(list(scores.values())), labels, data=data)
     llrs = {channel: fitted.slope * s + fitted.offset for channel, s in scores.items()}
-    report(bonafide, llrs)
+    report(bonafide, llrs, [family(corpus.rows[i]) for i in held_out])
     points = calibration.operating_points(np.concatenate(list(llrs.values())), labels, data=data)
     manifest = Manifest(
         id=args.out.name,
