@@ -40,8 +40,7 @@ class CachedClips:
     def clip(self, index: int) -> Samples:
         """Samples of one clip, float32 [shape=(n,)], full scale 1."""
         start, stop = self.offsets[index], self.offsets[index + 1]
-        samples: Samples = self.pcm[start:stop] / np.float32(_FULL_SCALE)
-        return samples
+        return np.asarray(self.pcm[start:stop], dtype=np.float32) / np.float32(_FULL_SCALE)
 
 
 def open_cache(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ def score_windows(
         In the order of the trials, higher = more bona fide.
     """
     process, count = processes() if share else (0, 1)
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         windows,
         batch_sampler=_batches(range(process, len(windows), count), batch_size),
         collate_fn=Batch.collate,
@@ -94,7 +94,7 @@ def _batches(indices: range, size: int) -> list[list[int]]:
     return [list(indices[start : start + size]) for start in range(0, len(indices), size)]
 
 
-def _score(model: Network, loader: DataLoader[Batch], device: str) -> Scores:
+def _score(model: Network, loader: DataLoader[Any], device: str) -> Scores:
     scores = [np.empty(0)]
     with torch.no_grad():
         for batch in loader:
