@@ -287,9 +287,7 @@ def refused(bench):
         "no corpus": spectral("r1", data="source"),
         "unknown system": spectral("r2", "--system", "aasist-xxl"),
         "unknown setting": spectral("r3", "--learning_speed", "1"),
-        "wrong head": network(
-            "lfcc_lcnn", "r4", "--objective", "oc_softmax", "--objective_options", "{}"
-        ),
+        "wrong head": network("lfcc_resnet18_oc", "r4", options={"head": "linear"}),
         "unknown objective": spectral("r5", "--objective", "hinge"),
         "too few trials": spectral("r6", batch_size=64),
         "no file": train("nothing", "r7"),
