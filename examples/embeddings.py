@@ -1,6 +1,6 @@
 """Map of voices: embeddings of 200 clips of a labelled corpus, drawn by system.
 
-    python examples/embeddings.py ../corpus --out docs/embeddings.svg
+    python examples/embeddings.py ../corpus --out docs/embeddings.png
 
 The corpus is a folder with ``manifest.csv``, whose columns ``file``, ``label`` and ``system`` name
 clips, their class and who or what spoke. Needs ``pip install "voiceguard[train,plots]"``.
@@ -66,7 +66,7 @@ def main() -> None:
     """Choose, embed, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("embeddings.svg"))
+    parser.add_argument("--out", type=Path, default=Path("embeddings.png"))
     parser.add_argument("--cache", type=Path, default=Path("embeddings.h5"))
     args = parser.parse_args()
     clips = chosen(args.corpus)
