@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from voiceguard.errors import ModelError, ParameterError
 if TYPE_CHECKING:
     from voiceguard.detect.bundle import Manifest
     from voiceguard.models import Network
+    from voiceguard.models.ssl_network import SSLNetwork
 
 OPSET = 17
 """ONNX operator set of exported graphs."""
@@ -42,7 +43,7 @@ TOLERANCE = 1e-4
 class _Graph(nn.Module):
     """The network as the scoring floor sees it: waveform to score and embedding."""
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
@@ -94,12 +95,35 @@ def export_onnx(
 
 
 def graph_bytes(
-    model: Network,
+    model: Network | SSLNetwork,
     *,
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
+    tolerance: float = TOLERANCE,
+    reference: nn.Module | None = None,
 ) -> bytes:
-    """Like :func:`export_onnx`, in memory."""
+    """Like :func:`export_onnx`, in memory.
+
+    Parameters
+    ----------
+    model, window_samples, probe
+        As for :func:`export_onnx`.
+    tolerance : float
+        Largest difference that is let pass.
+    reference : Module, optional
+        Network that the graph has to agree with, where `model` stands for one that cannot be
+        traced; by default `model` itself.
+
+    Returns
+    -------
+    bytes
+        The ONNX file.
+
+    Raises
+    ------
+    ParameterError, ModelError
+        As :func:`export_onnx`.
+    """
     if not model.front_end.exportable:
         raise ModelError(
             f"Front end {type(model.front_end).__name__} runs outside torch and cannot go into an "
@@ -112,7 +136,9 @@ def graph_bytes(
         )
     graph = _Graph(copy.deepcopy(model).cpu().float()).eval()
     raw = _trace(graph, window_samples)
-    _check_parity(graph, raw, _probes(window_samples, probe))
+    if reference is not None:
+        graph = _Graph(copy.deepcopy(reference).cpu().float()).eval()
+    _check_parity(graph, raw, _probes(window_samples, probe), tolerance)
     return raw
 
 
@@ -219,7 +245,9 @@ def _probes(window_samples: int, probe: NDArray[np.float32] | None) -> list[NDAr
     return probes
 
 
-def _check_parity(graph: _Graph, raw: bytes, probes: list[NDArray[np.float32]]) -> None:
+def _check_parity(
+    graph: _Graph, raw: bytes, probes: list[NDArray[np.float32]], tolerance: float
+) -> None:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -231,8 +259,8 @@ def _check_parity(graph: _Graph, raw: bytes, probes: list[NDArray[np.float32]]) 
         given = session.run(["score", "embedding"], {"waveform": probe})
         for name, want, got in zip(("score", "embedding"), expected, given, strict=True):
             difference = float(np.max(np.abs(want.numpy() - got)))
-            if not difference <= TOLERANCE:
+            if not difference <= tolerance:
                 raise ModelError(
                     f"The exported graph's {name} differs from torch by {difference:.3g} on "
-                    f"{len(probe)} windows; at most {TOLERANCE:g} is allowed. Nothing was written."
+                    f"{len(probe)} windows; at most {tolerance:g} is allowed. Nothing was written."
                 )

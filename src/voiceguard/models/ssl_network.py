@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from voiceguard.errors import BundleError, ParameterError
 from voiceguard.features.ssl import native
@@ -77,8 +78,11 @@ class EncoderFrames(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Frames of every layer that the encoder was asked for."""
-        frames: Tensor = self.encoder(waveform).layers
-        return frames
+        encoder = self.encoder
+        frames: Tensor = encoder(waveform).layers
+        # Sizes as numbers: a traced graph keeps them, and the back end's own shapes follow.
+        n_frames = encoder.frames(int(waveform.shape[1]))
+        return frames.reshape(-1, encoder.n_layers, n_frames, encoder.dim)
 
 
 class FrameNetwork(nn.Module):
@@ -103,7 +107,7 @@ class FrameNetwork(nn.Module):
         super().__init__()
         self.back_end = back_end
         mixes = n_layers > 1 and not back_end.takes_layers
-        self.mix = LayerMix(n_layers, normalise=True) if mixes else None
+        self.mix = LayerMix(n_layers) if mixes else None
 
     @property
     def embedding_dim(self) -> int:
@@ -116,8 +120,11 @@ class FrameNetwork(nn.Module):
 
     def forward(self, frames: Tensor) -> ModelOutput:
         """Run the back end."""
-        if not self.back_end.takes_layers:
-            frames = frames[:, 0] if self.mix is None else self.mix(frames)
+        if self.mix is not None:
+            # With the width as a number: the mix's own norm asks the tensor, which no graph can.
+            frames = self.mix(F.layer_norm(frames, (self.back_end.config.dim,)))
+        elif not self.back_end.takes_layers:
+            frames = frames[:, 0]
         output: ModelOutput = self.back_end(frames)
         return output
 

@@ -1,0 +1,285 @@
+"""Encoder and back end as one graph: the spectrum by convolution, linear layers in int8 if wanted.
+
+What an encoder computes with complex numbers or with torch's fused attention has no ONNX operator;
+such parts are replaced by equal ones, and the graph is compared with the network as it was trained.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voiceguard.errors import ModelError
+from voiceguard.export import CONFIG_NAME, graph_bytes
+from voiceguard.features.spectrum import PowerSpectrum
+from voiceguard.features.ssl.contract import SSLEncoder
+from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+from voiceguard.features.ssl.whisper import WhisperEncoder, WhisperLogMel
+from voiceguard.models.ssl_network import SSLNetwork
+
+if TYPE_CHECKING:
+    from voiceguard.detect.bundle import Manifest
+
+TOLERANCE = 1e-3
+"""Largest difference between torch and the float32 graph that an export lets pass."""
+
+_ENCODER_NODES = "/model/front_end/encoder/"
+_LINEAR = ("MatMul", "Gemm")
+
+
+def ssl_graph_bytes(
+    network: SSLNetwork,
+    *,
+    window_samples: int,
+    probe: NDArray[np.float32] | None = None,
+    int8: bool = False,
+) -> bytes:
+    """Encoder and back end as one ONNX file, in memory; the batch is free.
+
+    Parameters
+    ----------
+    network : SSLNetwork
+        Left as it is.
+    window_samples : int
+        Length that the graph takes.
+    probe : np.ndarray [shape=(batch, window_samples)], optional
+        Real audio to check parity on, besides noise.
+    int8 : bool
+        Round the weights of the encoder's linear layers to int8, see :func:`to_int8`.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ParameterError
+        If the window is too short or too long for the encoder, or the probe has another shape.
+    ModelError
+        If ONNX Runtime differs from torch by more than :data:`TOLERANCE` (in float32, before any
+        rounding), or `int8` finds no linear layer.
+    """
+    raw = graph_bytes(
+        traceable(network),
+        window_samples=window_samples,
+        probe=probe,
+        tolerance=TOLERANCE,
+        reference=network,
+    )
+    return to_int8(raw) if int8 else raw
+
+
+def export_ssl_bundle(
+    network: SSLNetwork,
+    folder: str | Path,
+    *,
+    manifest: Manifest,
+    card: str,
+    probe: NDArray[np.float32] | None = None,
+    int8: bool = False,
+) -> Path:
+    """Write encoder and back end as a bundle that :meth:`voiceguard.Detector.load` reads.
+
+    Parameters
+    ----------
+    network : SSLNetwork
+    folder : str or Path
+        Folder to write.
+    manifest : Manifest
+        What the bundle says of itself; its ``window_samples`` fixes the graph's length, and its
+        ``embedding_dim`` and file hashes are filled in here.
+    card : str
+        The model card, Markdown.
+    probe, int8
+        As for :func:`ssl_graph_bytes`. Fit the calibration on scores of the graph that is written:
+        int8 moves them.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ParameterError, ModelError
+        As :func:`ssl_graph_bytes`.
+    BundleError
+        If the manifest does not hold together.
+    """
+    from voiceguard.detect.bundle import write_bundle
+
+    graph = ssl_graph_bytes(network, window_samples=manifest.window_samples, probe=probe, int8=int8)
+    plain = {"network": type(network).__name__, **network.config.to_dict()}
+    return write_bundle(
+        folder,
+        graph=graph,
+        manifest=replace(manifest, embedding_dim=network.embedding_dim),
+        card=card,
+        extra_files={CONFIG_NAME: (json.dumps(plain, indent=2) + "\n").encode()},
+    )
+
+
+def to_int8(graph: bytes) -> bytes:
+    """Round the weights of the encoder's linear layers to int8; their inputs are, as they come.
+
+    Dynamic quantisation of ONNX Runtime, a scale for each output. Seven bits of the eight are used:
+    processors without VNNI add pairs of products in 16 bits, which eight would overflow.
+    Convolutions, attention and the back end stay in float32.
+
+    Parameters
+    ----------
+    graph : bytes
+        Of :func:`ssl_graph_bytes`.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ModelError
+        If the encoder has no linear layer, as DistillMOS has none below its first block.
+    """
+    import onnx
+
+    proto = onnx.load_from_string(graph)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    linear = [
+        node.name
+        for node in proto.graph.node
+        if node.op_type in _LINEAR
+        and node.name.startswith(_ENCODER_NODES)
+        and node.input[1] in weights
+        and "/analysis/" not in node.name
+    ]
+    if not linear:
+        raise ModelError("The encoder has no linear layer to round to int8; export it in float32.")
+    return _quantised(graph, linear)
+
+
+def _quantised(graph: bytes, nodes: list[str]) -> bytes:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory() as scratch:
+        before, after = Path(scratch, "float32.onnx"), Path(scratch, "int8.onnx")
+        before.write_bytes(graph)
+        quantize_dynamic(
+            before,
+            after,
+            op_types_to_quantize=list(_LINEAR),
+            nodes_to_quantize=nodes,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+        proto = onnx.load(after)
+    # Named by the quantiser in any case; bundles with operators of other domains are refused.
+    used = {node.domain for node in proto.graph.node}
+    kept = [each for each in proto.opset_import if each.domain in used | {""}]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
+    serialised: bytes = proto.SerializeToString()
+    return serialised
+
+
+def traceable(network: SSLNetwork) -> SSLNetwork:
+    """The same network of operations that ONNX has; the network itself is left as it is."""
+    twin = copy.deepcopy(network).cpu().float().eval()
+    twin.front_end.encoder = _plain(twin.encoder)
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm1d) and not module.affine:
+            # ONNX has no norm without scale and shift, and tracing loses the width to make them.
+            module.weight = nn.Parameter(torch.ones(module.num_features))
+            module.bias = nn.Parameter(torch.zeros(module.num_features))
+    return twin
+
+
+def _plain(encoder: SSLEncoder) -> SSLEncoder:
+    if isinstance(encoder, WhisperEncoder):
+        return _PlainWhisper(encoder)
+    if isinstance(encoder, DistillMOSEncoder):
+        return _PlainDistillMOS(encoder)
+    return encoder
+
+
+class _LogMel(nn.Module):
+    """:class:`WhisperLogMel` with its spectrum by convolution."""
+
+    def __init__(self, published: WhisperLogMel) -> None:
+        super().__init__()
+        self.analysis = PowerSpectrum(n_fft=400, frame=400, hop=160, padding="reflect")
+        self.register_buffer("bands", published.get_buffer("bands").float().T.unsqueeze(2))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        power = self.analysis(waveform)[..., :-1]
+        log = F.conv1d(power, self.get_buffer("bands")).clamp(min=1e-10).log10()
+        log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
+        return (log + 4.0) / 4.0
+
+
+class _PlainWhisper(WhisperEncoder):
+    """Whisper's encoder with its spectrum by convolution."""
+
+    def __init__(self, published: WhisperEncoder) -> None:
+        plain = published.config
+        super().__init__(
+            published.whisper_config, layers=published.layers, context_s=plain["context_s"]
+        )
+        self.load_state_dict(published.state_dict())
+        self.log_mel = _LogMel(published.log_mel)  # type: ignore[assignment]
+        self.eval()
+
+    def frames(self, samples: int) -> int:
+        # A number, not a traced size: a graph's division rounds towards zero.
+        return super().frames(int(samples))
+
+
+class _PlainDistillMOS(DistillMOSEncoder):
+    """DistillMOS with its spectrum by convolution and its attention written out."""
+
+    def __init__(self, published: DistillMOSEncoder) -> None:
+        super().__init__(layers=published.layers)
+        self.load_state_dict(published.state_dict())
+        self.basis = PowerSpectrum(n_fft=320, frame=320, hop=160)
+        self.provenance = published.provenance
+        self.eval()
+
+    def frames(self, samples: int) -> int:
+        return super().frames(int(samples))
+
+    def _convolved(self, waveform: Tensor) -> Tensor:
+        padded = F.pad(waveform, (80, 80), mode="reflect").unsqueeze(1)
+        x = F.conv1d(padded, self.basis.basis, stride=self.basis.hop)
+        x = torch.stack([x[:, : self.basis.bins], x[:, self.basis.bins :]], dim=1)
+        magnitude = x.square().sum(1, keepdim=True).clamp(min=1e-24).sqrt()
+        x = x * magnitude**-0.7
+        for convolution in self.convolutions:
+            x = F.leaky_relu(convolution(x), 0.1)
+        return x.flatten(1, 2).transpose(1, 2)
+
+    def _run(self, block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return _block(block, *args)
+
+
+def _block(block: Any, x: Tensor) -> Tensor:
+    """``nn.TransformerEncoderLayer``, norms last, in evaluation."""
+    attention = block.self_attn
+    batch, frames, dim = x.shape
+    parts = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    shape = (batch, frames, attention.num_heads, dim // attention.num_heads)
+    q, k, v = (part.reshape(shape).transpose(1, 2) for part in parts.chunk(3, dim=-1))
+    heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, frames, dim)
+    x = block.norm1(x + attention.out_proj(heard))
+    y: Tensor = block.norm2(x + block.linear2(F.relu(block.linear1(x))))
+    return y
