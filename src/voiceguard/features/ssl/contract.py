@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -178,15 +178,22 @@ class SSLEncoder(nn.Module):
             If a shape, a type or a length does not fit.
         """
         self._check(waveform, lengths)
+        waveform = waveform.to(next(self.parameters()).dtype)
         if lengths is not None:
             lengths = lengths.to(device=waveform.device, dtype=torch.int64)
-            waveform = waveform * frame_mask(lengths, waveform.shape[1])
+            # Filled, not multiplied: padding may hold anything, NaN too.
+            waveform = waveform.masked_fill(~frame_mask(lengths, waveform.shape[1]), 0.0)
         found, n_frames = self.encode(waveform, lengths)
         wanted = [_widened(found[layer], self.dim) for layer in self.layers]
         stacked = torch.stack(wanted, dim=1)
         if lengths is not None:
-            stacked = stacked * frame_mask(n_frames, stacked.shape[2])[:, None, :, None]
+            outside = ~frame_mask(n_frames, stacked.shape[2])
+            stacked = stacked.masked_fill(outside[:, None, :, None], 0.0)
         return SSLOutput(stacked, n_frames)
+
+    def tensors_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those tensors of a whole network's state dict that this encoder keeps."""
+        return {key: state[key] for key in self.state_dict()}
 
     def freeze(self: Encoder, *, blocks: int | None = None) -> Encoder:
         """Stop training the network, or its lower part; what is frozen also leaves out dropout.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from voiceguard.features.ssl.contract import SSLEncoder
-from voiceguard.features.ssl.reading import check_fit
+from voiceguard.features.ssl.reading import as_float32, check_fit
 
 _WINDOW = 320
 _HOP = 160
@@ -119,7 +119,8 @@ class DistillMOSEncoder(SSLEncoder):
     def _convolved(self, waveform: Tensor) -> Tensor:
         """(batch, n) to (batch, n / 320, 1024)."""
         with torch.autocast(device_type=waveform.device.type, enabled=False):
-            x = _compressed(waveform.float(), self.get_buffer("window").float())
+            spectrogram = _compressed(waveform.float(), self.get_buffer("window").float())
+        x = spectrogram.to(waveform.dtype)
         for convolution in self.convolutions:
             x = nn.functional.leaky_relu(convolution(x), _SLOPE)
         return x.flatten(1, 2).transpose(1, 2)
@@ -215,12 +216,13 @@ def from_state(
     BundleError
         If a tensor is missing, unexpected or of another shape.
     """
-    renamed = {_rename(k): v for k, v in state.items() if not k.startswith(_JUDGE)}
+    kept = {_rename(k): v for k, v in state.items() if not k.startswith(_JUDGE)}
+    renamed = as_float32(kept)
     with torch.device("meta"):
         expected = DistillMOSEncoder().state_dict()
         encoder = DistillMOSEncoder(layers=layers, **options)
     check_fit(expected, renamed, name=name)
-    encoder.load_state_dict({key: renamed[key] for key in encoder.state_dict()}, assign=True)
+    encoder.load_state_dict(encoder.tensors_from(renamed), assign=True)
     return encoder.eval()
 
 

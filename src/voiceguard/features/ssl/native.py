@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from voiceguard.errors import BundleError, MissingExtraError, ParameterError
+from voiceguard.errors import BundleError, MissingExtraError, ModelError, ParameterError
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
-from voiceguard.features.ssl.reading import State, check_fit, checked_state
+from voiceguard.features.ssl.reading import State, as_float32, check_fit, checked_state
 from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder
 from voiceguard.features.ssl.wave_config import FAMILIES
 from voiceguard.features.ssl.whisper import WhisperEncoder
@@ -62,6 +62,8 @@ def save_encoder(
         If safetensors is absent.
     ParameterError
         If the file's name ends otherwise.
+    ModelError
+        If it cannot be written.
     """
     try:
         from safetensors.torch import save
@@ -83,10 +85,13 @@ def save_encoder(
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(save(state, {HEADER: json.dumps(header, sort_keys=True)}))
-    scratch.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(save(state, {HEADER: json.dumps(header, sort_keys=True)}))
+        scratch.replace(path)
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
     return path
 
 
@@ -129,7 +134,7 @@ def from_file(
             f"Weights file {name!r} holds the layers up to {stored.top} of {stored.architecture}; "
             f"layers {list(encoder.layers)} need more ({absent[0]!r})."
         )
-    weights = checked_state({key: state[key] for key in needed}, name)
+    weights = as_float32(checked_state(encoder.tensors_from(state), name))
     check_fit(needed, weights, name=name)
     encoder.load_state_dict(weights, assign=True)
     encoder.provenance = header["provenance"]

@@ -161,7 +161,7 @@ def _check_archive(path: Path) -> None:
 
 
 def checked_state(state: object, name: str) -> State:
-    """Names to float32 tensors, all of them dense and finite.
+    """Names to tensors, all of them dense and finite.
 
     Raises
     ------
@@ -182,6 +182,11 @@ def checked_state(state: object, name: str) -> State:
             )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise BundleError(f"Weights file {name!r} holds NaN or infinity in {key!r}.")
+    return dict(state)
+
+
+def as_float32(state: Mapping[str, Tensor]) -> State:
+    """The same with every real number in float32; whole numbers stay."""
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 

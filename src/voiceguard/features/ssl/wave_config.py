@@ -158,7 +158,7 @@ WAVE_CONFIGS: Mapping[str, WaveConfig] = MappingProxyType(
         "xls-r-300m": _XLS_R,
         "xls-r-1b": replace(_XLS_R, dim=1280, depth=48, feedforward=5120),
         "hubert-base": replace(_BASE, family="hubert"),
-        "hubert-large": replace(_STABLE, family="hubert"),
+        "hubert-large": replace(_STABLE, family="hubert", conv_bias=False),
         "wavlm-base": replace(_BASE, family="wavlm"),
         "wavlm-base-plus": replace(_BASE, family="wavlm"),
         "wavlm-large": replace(_STABLE, family="wavlm", conv_bias=False),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from voiceguard.errors import BundleError
 from voiceguard.features.ssl import fairseq, huggingface
-from voiceguard.features.ssl.reading import State, check_fit
+from voiceguard.features.ssl.reading import State, as_float32, check_fit
 from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder
 from voiceguard.features.ssl.wave_config import WAVE_CONFIGS, WaveConfig
 
@@ -48,14 +48,14 @@ def to_torchaudio(state: Mapping[str, Tensor], *, name: str) -> State:
             "WavLM: torchaudio, Hugging Face, fairseq. Its first names: "
             f"{', '.join(list(state)[:3])}."
         )
-    return {_new_norm(key): value for key, value in renamed.items()}
+    return as_float32({_new_norm(key): value for key, value in renamed.items()})
 
 
 def told_by_shapes(state: Mapping[str, Tensor], *, name: str) -> WaveConfig:
     """Published network that a state dict in torchaudio's names fits.
 
-    wav2vec 2.0 and HuBERT of one size differ in nothing that matters here; the first one that fits
-    is taken.
+    Some sizes differ only in what they drop while training; the first one that fits is taken, and
+    who means to fine-tune names the architecture.
 
     Raises
     ------
@@ -63,8 +63,13 @@ def told_by_shapes(state: Mapping[str, Tensor], *, name: str) -> WaveConfig:
         If none fits.
     """
     shapes = {key: tensor.shape for key, tensor in state.items()}
+    width = shapes.get("encoder.transformer.layer_norm.weight")
     for config in WAVE_CONFIGS.values():
-        if {key: tensor.shape for key, tensor in _empty(config).items()} == shapes:
+        # Building a network takes a while, so the width is asked first.
+        if (
+            width == (config.dim,)
+            and {key: tensor.shape for key, tensor in _empty(config).items()} == shapes
+        ):
             return config
     raise BundleError(
         f"Weights file {name!r} fits none of the published networks "

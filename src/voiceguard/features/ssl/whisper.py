@@ -26,6 +26,7 @@ _HOP = 160
 _FRAME = 2 * _HOP
 _FLOOR = 1e-10
 _RANGE = 8.0
+_POSITIONS = "network.embed_positions.weight"
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ class WhisperEncoder(SSLEncoder):
         Layers to give; all by default. The last one is given after the norm that closes it.
     gradient_checkpointing : bool
         See :class:`SSLEncoder`.
-    context_s : float
-        Seconds of the window, a multiple of 0.02. Shorter ones than the published 30 s cost less,
-        and give other numbers: fewer positions, less silence to attend to.
+    context_s : float, optional
+        Seconds of the window, a multiple of 0.02; by default as published, 30. Shorter ones cost
+        less and give other numbers: fewer positions, less silence to attend to.
 
     Raises
     ------
@@ -115,7 +116,7 @@ class WhisperEncoder(SSLEncoder):
         *,
         layers: Sequence[int] | None = None,
         gradient_checkpointing: bool = False,
-        context_s: float = 30.0,
+        context_s: float | None = None,
     ) -> None:
         super().__init__(config.depth, layers=layers, gradient_checkpointing=gradient_checkpointing)
         self.whisper_config = config
@@ -153,7 +154,8 @@ class WhisperEncoder(SSLEncoder):
         """Frames of the layers up to the highest chosen one; see the contract."""
         batch, samples = waveform.shape
         padded = nn.functional.pad(waveform, (0, self._context * _FRAME - samples))
-        x = nn.functional.gelu(self.network.conv1(self.log_mel(padded)))
+        mel = self.log_mel(padded).to(waveform.dtype)
+        x = nn.functional.gelu(self.network.conv1(mel))
         x = nn.functional.gelu(self.network.conv2(x)).transpose(1, 2)
         x = x + self.network.embed_positions.weight
         found = {0: x}
@@ -166,6 +168,12 @@ class WhisperEncoder(SSLEncoder):
         count = ((whole if lengths is None else lengths) + _FRAME - 1) // _FRAME
         shown = self.frames(samples)
         return {layer: frames[:, :shown] for layer, frames in found.items()}, count
+
+    def tensors_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those tensors of a whole network that this encoder keeps; positions up to its window."""
+        kept = super().tensors_from(state)
+        positions = kept[_POSITIONS]
+        return {**kept, _POSITIONS: positions[: self._context].clone()}
 
     def _trainable(self) -> Iterator[nn.Module]:
         yield from super()._trainable()
@@ -214,7 +222,9 @@ class WhisperLogMel(nn.Module):
             return (log + 4.0) / 4.0
 
 
-def _context_frames(context_s: float, positions: int) -> int:
+def _context_frames(context_s: float | None, positions: int) -> int:
+    if context_s is None:
+        return positions
     frames = round(context_s * _RATE / _FRAME)
     if not 1 <= frames <= positions or abs(frames * _FRAME / _RATE - context_s) > 1e-9:
         raise ParameterError(

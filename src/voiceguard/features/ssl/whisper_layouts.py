@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from voiceguard.errors import BundleError, ParameterError
-from voiceguard.features.ssl.reading import State, check_fit
+from voiceguard.features.ssl.reading import State, as_float32, check_fit
 from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
 
 _HEAD_WIDTH = 64
@@ -61,7 +61,7 @@ def encoder_state(state: Mapping[str, Tensor], *, name: str) -> State:
             continue
         bare = bare.removeprefix("encoder.")
         renamed[_rename(bare, name) if _is_openai(bare) else bare] = value
-    return renamed
+    return as_float32(renamed)
 
 
 def config_from(plain: Mapping[str, Any]) -> WhisperConfig:
@@ -127,13 +127,11 @@ def fill(
         If a tensor is missing, unexpected or of another shape.
     """
     with torch.device("meta"):
-        expected = WhisperEncoder(config).network.state_dict()
+        expected = WhisperEncoder(config).state_dict()
         encoder = WhisperEncoder(config, layers=layers, **options)
-    check_fit(expected, state, name=name)
-    kept = {key: state[key] for key in encoder.network.state_dict()}
-    positions = kept["embed_positions.weight"]
-    kept["embed_positions.weight"] = positions[: encoder.frames(encoder.max_samples or 0)].clone()
-    encoder.network.load_state_dict(kept, assign=True)
+    whole = {f"network.{key}": tensor for key, tensor in state.items()}
+    check_fit(expected, whole, name=name)
+    encoder.load_state_dict(encoder.tensors_from(whole), assign=True)
     return encoder.eval()
 
 
