@@ -1,0 +1,135 @@
+"""Fine-tune a trained network: the encoder's top blocks and the back end, on augmented audio.
+
+    python ssl_finetune.py hparams/ssl_finetune.yaml --data_folder DATA --work work
+
+Starts from a file of ``ssl_train.py``; crops, channels, loop, averaged weights and judge are those
+of ``train.py``, with a rate of its own for the encoder. Keeps a checkpoint an epoch and resumes at
+the last; the epoch with the least macro EER on the held-out engines lies in
+``work/<name>/best.safetensors``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from judge import WINDOW, HeldOut
+from safetensors import safe_open
+from split import sampling_weights
+from ssl_frames import FoldRows
+from ssl_train import Best, Figures, SSLBrain, append_result, macro, make_brain, run
+from torch import nn
+from train import rooms
+
+from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network, save_ssl_network
+from voiceguard.training.augment import ChannelConfig, ChannelSimulator
+from voiceguard.training.checkpoints import settle_configuration
+from voiceguard.training.corpus import Corpus, open_corpus
+from voiceguard.training.data import CropDataset
+
+_NOT_CONFIGURATION = ("data_folder", "work", "results", "threads", "init")
+
+
+class FineTuneBrain(SSLBrain):
+    """The rate of the encoder follows the schedule at its own share."""
+
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Set the learning rates."""
+        super().on_fit_batch_start(batch, should_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= group["share"]
+
+
+def groups(network: SSLNetwork, encoder_share: float) -> list[dict[str, Any]]:
+    """Parameters of back end and of the encoder's open part, each with its share of the rate."""
+    parts = ((network.head, 1.0), (network.encoder, encoder_share))
+    opened = [([p for p in part.parameters() if p.requires_grad], share) for part, share in parts]
+    return [{"params": found, "share": share} for found, share in opened if found]
+
+
+def open_top(network: SSLNetwork, blocks: int) -> None:
+    """Freeze all of the encoder but its top `blocks`; one without blocks is open as a whole."""
+    encoder = network.encoder
+    if len(encoder.blocks):
+        encoder.freeze(blocks=max(0, len(encoder.blocks) - blocks))
+
+
+def best_so_far(path: Path) -> Figures:
+    """Figures of the file that an earlier part of the run kept; empty where there is none."""
+    if not path.is_file():
+        return {}
+    with safe_open(path, framework="pt") as stored:
+        notes = stored.metadata()
+    names = ("epoch", "eer_clean", "macro_clean", "eer_g711", "macro_g711")
+    return {name: float(notes[name]) for name in names}
+
+
+def crops(corpus: Corpus, rows: FoldRows, hparams: dict[str, Any], work: Path) -> CropDataset:
+    """Windows of the training clips through random channels."""
+    channel = ChannelConfig(**hparams["channel"])
+    return CropDataset(
+        corpus,
+        rows.train,
+        sampling_weights([corpus.rows[i] for i in rows.train]),
+        length=WINDOW,
+        per_epoch=hparams["crops_per_epoch"],
+        simulator=ChannelSimulator(channel, rooms(work, hparams["seed"])),
+        clean_share=hparams["clean_share"],
+        seed=hparams["seed"],
+    )
+
+
+def judge_of(corpus: Corpus, rows: FoldRows, hparams: dict[str, Any]) -> HeldOut:
+    """The judge of ``train.py``; on the trial run's clips where there are fewer."""
+    limit = hparams["judge_clips"]
+    if hparams["clips"]:
+        limit = min(limit, len(rows.held)) if limit else len(rows.held)
+    return HeldOut(corpus, hparams["fold"], released=hparams["released"], limit=limit)
+
+
+def main(argv: list[str]) -> None:
+    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
+    torch.set_num_threads(hparams["threads"])
+    work, start = Path(hparams["work"]), time.monotonic()
+    folder, kept = work / hparams["name"], work / hparams["name"] / "best.safetensors"
+    settle_configuration(folder, {k: v for k, v in hparams.items() if k not in _NOT_CONFIGURATION})
+    corpus = open_corpus(hparams["data_folder"], work / "cache")
+    rows = FoldRows.of(corpus, hparams)
+    torch.manual_seed(hparams["seed"])
+    network = load_ssl_network(hparams["init"])
+    open_top(network, hparams["open_blocks"])
+    brain = make_brain(
+        hparams,
+        network,
+        checkpoints=folder / "checkpoints",
+        parameters=groups(network, hparams["encoder_share"]),
+        kind=FineTuneBrain,
+    )
+    brain.judge = judge_of(corpus, rows, hparams)
+    brain.crops = crops(corpus, rows, hparams, work)
+    before = best_so_far(kept)
+
+    def keep(model: nn.Module, figures: Figures) -> None:
+        notes = {key: repr(float(np.float64(value))) for key, value in figures.items()}
+        save_ssl_network(model, kept, notes=notes)
+
+    best = Best(keep, macro(before) if before else np.inf)
+    run(brain, hparams, best)
+    minutes = (time.monotonic() - start) / 60
+    stored = load_ssl_network(kept)
+    figures = best.figures or before
+    append_result(
+        Path(hparams["results"]), hparams, f"{network.config.back_end}, fine-tuned", stored,
+        figures, minutes,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

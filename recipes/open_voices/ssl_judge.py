@@ -1,0 +1,187 @@
+"""Export the networks of a run as bundles and judge them on a folder that nobody trained on.
+
+    python ssl_judge.py work/ssl_whisper/*.safetensors --data_folder ../../../shared/corpus \
+        --work work --judge ../../../shared/wild-dev
+
+Each network becomes ``work/bundles/<name>`` (calibrated on held-out clips, clean and G.711), with
+``--int8`` a second time with the encoder's linear layers in int8. Printed for each: EER with its
+95 % interval, clean and G.711, as :mod:`evaluate` finds them through :class:`voiceguard.Detector`;
+parameters, milliseconds a window on one core, megabytes. Without ``--judge`` only the held-out EER.
+Judge a recipe once: whoever chooses by this folder has trained on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import numpy.typing as npt
+from judge import WINDOW, HeldOut
+from safetensors import safe_open
+
+from voiceguard import __version__
+from voiceguard.detect import calibration
+from voiceguard.detect.bundle import Manifest
+from voiceguard.detect.detector import Detector
+from voiceguard.detect.engine import OnnxEngine
+from voiceguard.detect.graph_check import check_graph
+from voiceguard.export_ssl import export_ssl_bundle, ssl_graph_bytes, to_int8
+from voiceguard.features.ssl.reading import file_sha256
+from voiceguard.metrics import eer
+from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network
+from voiceguard.training.corpus import open_corpus
+
+Scores = dict[str, npt.NDArray[np.float64]]
+TIMED = 15
+
+
+def graph_scores(graph: bytes, width: int, held: HeldOut) -> Scores:
+    """Raw score of each held-out clip by channel, from the graph that is shipped."""
+    check_graph(graph)
+    engine = OnnxEngine(graph, window_samples=WINDOW, embedding_dim=width)
+    return {name: engine.run(clips)[0].astype(np.float64) for name, clips in held.clips.items()}
+
+
+def milliseconds(folder: Path) -> float:
+    """Median time of one window on one core."""
+    engine = Detector.load(folder).engine
+    noise = np.random.default_rng(0).normal(0.0, 0.1, (1, WINDOW)).astype(np.float32)
+    times = []
+    for _ in range(TIMED):
+        start = time.perf_counter()
+        engine.run(noise)
+        times.append(time.perf_counter() - start)
+    return 1_000 * float(np.median(times))
+
+
+def card(network: SSLNetwork, notes: dict[str, str]) -> str:
+    """What the bundle says of itself."""
+    config, provenance = network.config, network.encoder.provenance
+    lines = [f"# {config.back_end} on {config.architecture}, layers {list(config.layers)}", ""]
+    lines += ["Trained on the open-voices corpus by recipes/open_voices, as teacher and reference."]
+    lines += ["", "| | |", "| --- | --- |"]
+    lines += [f"| {key} | {value} |" for key, value in sorted({**provenance, **notes}.items())]
+    return "\n".join(lines) + "\n"
+
+
+def own_notes(path: Path) -> dict[str, str]:
+    """Figures that the training left in the file."""
+    with safe_open(path, framework="pt") as stored:
+        return {k: v for k, v in stored.metadata().items() if not k.startswith("voiceguard_")}
+
+
+def bundle(
+    path: Path, held: HeldOut, folder: Path, fold: int, *, int8: bool
+) -> tuple[Path, SSLNetwork, Scores]:
+    """Export one network, calibrated on the scores of the very graph."""
+    network = load_ssl_network(path)
+    probe = held.clips["clean"][:2]
+    graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
+    scores = graph_scores(to_int8(graph) if int8 else graph, network.embedding_dim, held)
+    labels = ["bonafide" if good else "spoof" for good in np.tile(held.bonafide, len(scores))]
+    data = f"open-voices fold {fold}, held-out engines and recordings, {', '.join(scores)}"
+    fitted = calibration.fit(np.concatenate(list(scores.values())), labels, data=data)
+    llrs = fitted.slope * np.concatenate(list(scores.values())) + fitted.offset
+    name = f"{path.parent.name}-{path.stem}{'-int8' if int8 else ''}".lower().replace("_", "-")
+    manifest = Manifest(
+        id=name,
+        version=__version__,
+        licence=network.encoder.provenance.get("licence", "unknown"),
+        description=f"{network.config.back_end} on {network.config.architecture}, 4 s windows.",
+        sample_rate=16_000,
+        window_samples=WINDOW,
+        hop_samples=WINDOW // 2,
+        calibration=fitted,
+        operating_points=tuple(calibration.operating_points(llrs, labels, data=data)),
+        default_operating_point="balanced",
+        provenance={"recipe": "recipes/open_voices", "weights_sha256": file_sha256(path)},
+    )
+    out = export_ssl_bundle(
+        network, folder / name, manifest=manifest, card=card(network, own_notes(path)),
+        probe=probe, int8=int8,
+    )  # fmt: skip
+    return out, network, scores
+
+
+def describe(out: Path, network: SSLNetwork, scores: Scores, held: HeldOut) -> dict[str, object]:
+    """Figures of a bundle beside those on the judged folder."""
+    found: dict[str, object] = {
+        "system": out.name,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "ms_a_window": round(milliseconds(out), 1),
+        "megabytes": round((out / "model.onnx").stat().st_size / 1e6, 1),
+    }
+    for channel, s in scores.items():
+        found[f"held_out_{channel}"] = round(
+            float(eer(s[held.bonafide], s[~held.bonafide]).value), 4
+        )
+    return found
+
+
+def write_table(path: Path, table: list[dict[str, object]]) -> None:
+    """Append to the table of judged networks, with a header where it is new."""
+    new = not path.is_file()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(table[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(table)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", type=Path, nargs="+", help="files of ssl_train, ssl_finetune")
+    parser.add_argument("--data_folder", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=0, help="held-out clips; 0 for all")
+    parser.add_argument("--int8", action="store_true", help="export in int8 too")
+    parser.add_argument("--judge", type=Path, help="folder to judge on")
+    parser.add_argument("--judge_clips", type=int, default=0, help="by even stride; 0 for all")
+    parser.add_argument("--results", type=Path, default=Path("ssl_judged.csv"))
+    return parser.parse_args()
+
+
+def trials(folder: Path, limit: int) -> evaluate.Trials:
+    """The clips to judge on, their first four seconds."""
+    whole = evaluate.Trials.read(folder, 4.0)
+    if not limit or limit >= len(whole.rows):
+        return whole
+    kept = np.linspace(0, len(whole.rows) - 1, limit).astype(int)
+    return evaluate.Trials(
+        [whole.rows[i] for i in kept],
+        [whole.clips[i] for i in kept],
+        whole.bonafide[kept],
+        whole.groups[kept],
+    )
+
+
+def main() -> None:
+    args = arguments()
+    corpus = open_corpus(args.data_folder, args.work / "cache")
+    held = HeldOut(corpus, args.fold, limit=args.clips)
+    table = []
+    for path in args.networks:
+        for int8 in (False, True) if args.int8 else (False,):
+            made = bundle(path, held, args.work / "bundles", args.fold, int8=int8)
+            table.append(describe(*made, held))
+            print(table[-1], flush=True)
+    if args.judge:
+        folders = {str(row["system"]): args.work / "bundles" / str(row["system"]) for row in table}
+        judges = {name: evaluate.detector_scorer(str(path)) for name, path in folders.items()}
+        found = evaluate.judge(trials(args.judge, args.judge_clips), judges)
+        for row in table:
+            for channel in evaluate.CHANNELS:
+                numbers = found[str(row["system"]), channel][1]
+                for name in ("eer", "eer_low", "eer_high"):
+                    row[f"{name}_{channel}"] = round(numbers[name], 4)
+    write_table(args.results, table)
+
+
+if __name__ == "__main__":
+    main()
