@@ -173,7 +173,10 @@ def _quantised(graph: bytes, nodes: list[str]) -> bytes:
 
     with TemporaryDirectory() as scratch:
         before, after = Path(scratch, "float32.onnx"), Path(scratch, "int8.onnx")
-        before.write_bytes(graph)
+        proto = onnx.load_from_string(graph)
+        # Tracing has folded and inferred what the quantiser else asks for, on the root logger.
+        proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        onnx.save(proto, before)
         quantize_dynamic(
             before,
             after,
@@ -184,6 +187,7 @@ def _quantised(graph: bytes, nodes: list[str]) -> bytes:
             weight_type=QuantType.QInt8,
         )
         proto = onnx.load(after)
+    del proto.metadata_props[:]
     # Named by the quantiser in any case; bundles with operators of other domains are refused.
     used = {node.domain for node in proto.graph.node}
     kept = [each for each in proto.opset_import if each.domain in used | {""}]

@@ -1,0 +1,171 @@
+"""Graphs of encoder and back end: they compute what torch does, in int8 nearly so, and score."""
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from voiceguard import Detector
+from voiceguard.audio.gate import GatePolicy
+from voiceguard.detect.bundle import Manifest
+from voiceguard.detect.engine import OnnxEngine
+from voiceguard.detect.graph_check import check_graph
+from voiceguard.errors import ModelError
+from voiceguard.export_ssl import (
+    TOLERANCE,
+    export_ssl_bundle,
+    ssl_graph_bytes,
+    to_int8,
+    traceable,
+)
+from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder
+from voiceguard.features.ssl.wave_config import WAVE_CONFIGS
+from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
+from voiceguard.models.ssl_network import SSLNetwork, frame_network
+
+pytest.importorskip("transformers", reason="one of the small encoders is Whisper's")
+
+# No multiple of a frame: the last one must not get lost in a graph's division.
+WINDOW = 3_360
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def encoder_of(kind):
+    torch.manual_seed(5)
+    if kind == "whisper":
+        config = WhisperConfig(dim=24, depth=2, heads=2, feedforward=32, mels=20, positions=20)
+        return WhisperEncoder(config, layers=(1, 2), context_s=0.22)
+    return DistillMOSEncoder(layers=(0,) if kind == "convolutions" else (1,))
+
+
+def network_of(kind, name="mlp", **options):
+    encoder = encoder_of(kind)
+    head = frame_network(
+        name, dim=encoder.dim, n_layers=encoder.n_layers, frames=encoder.frames(WINDOW), **options
+    )
+    return SSLNetwork(encoder, head, back_end=name).eval()
+
+
+@pytest.fixture(scope="module")
+def probe():
+    """Noise that fades away, and a voice-like buzz."""
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0.0, 0.1, WINDOW) * np.linspace(1.0, 1e-3, WINDOW)
+    buzz = 0.2 * np.sign(np.sin(2 * np.pi * 120 * np.arange(WINDOW) / 16_000))
+    return np.stack([noise, buzz, noise[::-1]]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def whisper():
+    network = network_of("whisper", hidden=6)
+    return network, ssl_graph_bytes(network, window_samples=WINDOW)
+
+
+def run(graph, network, windows):
+    check_graph(graph)
+    engine = OnnxEngine(graph, window_samples=WINDOW, embedding_dim=network.embedding_dim)
+    return engine.run(windows)
+
+
+def expected(network, windows):
+    with torch.no_grad():
+        output = network(torch.from_numpy(windows))
+        return network.score(output).numpy(), output.embedding.numpy()
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "blocks"])
+def test_a_graph_of_distillmos_computes_what_torch_does(kind, probe):
+    network = network_of(kind, hidden=6)
+    graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
+    for given, want in zip(run(graph, network, probe), expected(network, probe), strict=True):
+        np.testing.assert_allclose(given, want, atol=TOLERANCE)
+
+
+def test_a_graph_of_whisper_computes_what_torch_does_in_any_batch(whisper, probe):
+    network, graph = whisper
+    together, alone = run(graph, network, probe), run(graph, network, probe[1:2])
+    for given, one, want in zip(together, alone, expected(network, probe), strict=True):
+        np.testing.assert_allclose(given, want, atol=TOLERANCE)
+        np.testing.assert_allclose(one[0], given[1], atol=1e-5)
+
+
+def test_another_back_end_on_all_layers(probe):
+    network = network_of("whisper", "mhfa", heads=2, compression=5, embedding=7)
+    graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
+    np.testing.assert_allclose(
+        run(graph, network, probe)[0], expected(network, probe)[0], atol=TOLERANCE
+    )
+
+
+def test_the_network_is_left_as_it_is_and_the_twin_is_equal(probe):
+    network = network_of("blocks", hidden=6)
+    before = copy.deepcopy(network.state_dict())
+    twin = traceable(network)
+    np.testing.assert_allclose(expected(twin, probe)[0], expected(network, probe)[0], atol=1e-4)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert type(network.encoder) is DistillMOSEncoder
+
+
+def test_int8_rounds_every_linear_layer_of_the_encoder_and_nothing_else(whisper, probe):
+    network, graph = whisper
+    rounded = to_int8(graph)
+    nodes = onnx.load_from_string(rounded).graph.node
+    integer = [node.name for node in nodes if node.op_type == "MatMulInteger"]
+    # Queries, keys, values, output and two of the feed-forward, in two blocks.
+    assert len(integer) == 12
+    assert all("/encoder/" in name for name in integer)
+    score, wanted = run(rounded, network, probe)[0], run(graph, network, probe)[0]
+    assert 0 < np.abs(score - wanted).max() < 0.1 * max(1.0, np.abs(wanted).max())
+
+
+def test_convolutions_have_nothing_to_round():
+    graph = ssl_graph_bytes(network_of("convolutions", hidden=6), window_samples=WINDOW)
+    with pytest.raises(ModelError, match="no linear layer"):
+        to_int8(graph)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8):
+    network, graph = whisper
+    manifest = Manifest(
+        id="toy-ssl",
+        version="0",
+        licence="MIT",
+        description="toy",
+        sample_rate=16_000,
+        window_samples=WINDOW,
+        hop_samples=WINDOW // 2,
+    )
+    folder = export_ssl_bundle(
+        network, tmp_path / "toy-ssl", manifest=manifest, card="# toy\n", int8=int8
+    )
+    detector = Detector.load(folder, policy=GatePolicy.open())
+    assert detector.manifest.embedding_dim == 6
+    result = detector.score((probe[0], 16_000))
+    wanted = run(to_int8(graph) if int8 else graph, network, probe[:1])[0][0]
+    assert result.score == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_the_wav2vec_family_exports_too(probe):
+    from dataclasses import replace
+
+    config = replace(
+        WAVE_CONFIGS["wav2vec2-base"], conv_dims=(16,) * 7, dim=16, depth=1, heads=2, feedforward=16
+    )
+    torch.manual_seed(1)
+    encoder = WaveEncoder(config, layers=(1,))
+    head = frame_network("mlp", dim=16, n_layers=1, frames=encoder.frames(WINDOW), hidden=4)
+    network = SSLNetwork(encoder, head, back_end="mlp").eval()
+    graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
+    assert run(graph, network, probe)[0].shape == (3,)
