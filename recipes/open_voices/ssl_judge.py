@@ -29,6 +29,7 @@ from voiceguard.detect.bundle import Manifest
 from voiceguard.detect.detector import Detector
 from voiceguard.detect.engine import OnnxEngine
 from voiceguard.detect.graph_check import check_graph
+from voiceguard.errors import ModelError
 from voiceguard.export_ssl import export_ssl_bundle, ssl_graph_bytes, to_int8
 from voiceguard.features.ssl.reading import file_sha256
 from voiceguard.metrics import eer
@@ -168,7 +169,13 @@ def main() -> None:
     table = []
     for path in args.networks:
         for int8 in (False, True) if args.int8 else (False,):
-            made = bundle(path, held, args.work / "bundles", args.fold, int8=int8)
+            try:
+                made = bundle(path, held, args.work / "bundles", args.fold, int8=int8)
+            except ModelError as error:
+                if not int8:
+                    raise
+                print(f"{path.name}, int8: {error}")
+                continue
             table.append(describe(*made, held))
             print(table[-1], flush=True)
     if args.judge:

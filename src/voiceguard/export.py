@@ -99,7 +99,7 @@ def graph_bytes(
     *,
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     reference: nn.Module | None = None,
 ) -> bytes:
     """Like :func:`export_onnx`, in memory.
@@ -108,8 +108,8 @@ def graph_bytes(
     ----------
     model, window_samples, probe
         As for :func:`export_onnx`.
-    tolerance : float
-        Largest difference that is let pass.
+    tolerance : float, optional
+        Largest difference that is let pass; :data:`TOLERANCE` by default.
     reference : Module, optional
         Network that the graph has to agree with, where `model` stands for one that cannot be
         traced; by default `model` itself.
@@ -138,7 +138,8 @@ def graph_bytes(
     raw = _trace(graph, window_samples)
     if reference is not None:
         graph = _Graph(copy.deepcopy(reference).cpu().float()).eval()
-    _check_parity(graph, raw, _probes(window_samples, probe), tolerance)
+    allowed = TOLERANCE if tolerance is None else tolerance
+    _check_parity(graph, raw, _probes(window_samples, probe), allowed)
     return raw
 
 
