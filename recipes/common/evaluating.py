@@ -7,15 +7,19 @@ import contextlib
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from corpora import CORPORA, Part, find, load_trials, part_of
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml.error import YAMLError
 from systems import load_system
 
 from voiceguard.cli.evaluate import evaluate
 from voiceguard.errors import ParameterError, VoiceguardError
 from voiceguard.protocols import ScoreRow, write_scores
-from voiceguard.training.trials import Files
+from voiceguard.training.perturb import build_pipeline
+from voiceguard.training.trials import Clips, Files, Perturbed
 
 
 def _parser(corpus: str) -> argparse.ArgumentParser:
@@ -31,8 +35,16 @@ def _parser(corpus: str) -> argparse.ArgumentParser:
     parser.add_argument("--by", action="append", help="break down by this column too")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--perturb", help="YAML list as in training, applied to every clip")
     parser.add_argument("--plot", type=Path, help="folder for DET and score plots")
     return parser
+
+
+def _listed(text: str) -> Any:
+    try:
+        return load_hyperpyyaml(f"perturb: {text}")["perturb"]
+    except (ValueError, TypeError, YAMLError) as error:
+        raise ParameterError(f"--perturb must be a YAML list, {text!r} is none: {error}") from error
 
 
 def _asv(part: Part, folder: Path) -> Path | None:
@@ -44,9 +56,11 @@ def _score(args: argparse.Namespace, corpus: str, part: Part) -> Path:
     """Write the scores of a part in the corpus' official format."""
     system = load_system(args.model)
     trials = load_trials(part, args.data_folder, args.subset)
-    files = Files(trials, find(args.data_folder, part.audio, "audio"), suffix=part.suffix)
-    scores = system.score(trials, files, batch_size=args.batch_size, device=args.device)
-    names = [corpus, args.part, *([args.subset] if args.subset else [])]
+    clips: Clips = Files(trials, find(args.data_folder, part.audio, "audio"), suffix=part.suffix)
+    if args.perturb:
+        clips = Perturbed(clips, build_pipeline(_listed(args.perturb)))
+    scores = system.score(trials, clips, batch_size=args.batch_size, device=args.device)
+    names = [corpus, args.part, *filter(None, [args.subset, "perturbed" * bool(args.perturb)])]
     out = args.out or args.model
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{'.'.join(names)}.scores.txt"

@@ -256,6 +256,10 @@ def judged(bench, runs):
         ),
         "eval": call("evaluating", "asvspoof2019_la", *model, *la),
         "gmm": call("evaluating", "asvspoof2019_la", "--model", "lfcc_gmm", *la),
+        "by telephone": call(
+            "evaluating", "asvspoof2019_la", *model, *la, "--perturb", "[{name: telephone}]"
+        ),
+        "torn list": call("evaluating", "asvspoof2019_la", *model, *la, "--perturb", "[{"),
         "five": call(
             "evaluating", "asvspoof5", "--model", "five", "--data_folder", "asvspoof5"
         ),
@@ -432,6 +436,20 @@ def test_the_table_is_that_of_the_scores(bench, judged):
     assert "EER (%)" in judged["eval"][1]
     assert "min t-DCF is left out" in judged["eval"][1]
     assert {row["group"] for row in report["by"]["attack"]} >= {row.attack for row in rows} - {None}
+
+
+def test_perturbed_clips_are_scored_beside_the_others(bench, judged):
+    from voiceguard.protocols import read_scores
+
+    assert judged["by telephone"][0] == 0, judged["by telephone"][1]
+    found = [
+        read_scores(bench / "straight" / f"asvspoof2019_la.eval{end}.scores.txt", "asvspoof2019")
+        for end in ("", ".perturbed")
+    ]
+    assert found[0].keys() == found[1].keys()
+    assert found[0] != found[1]
+    code, said = judged["torn list"]
+    assert (code, "--perturb must be a YAML list" in said) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["gmm", "five", "LA", "DF", "wild"])

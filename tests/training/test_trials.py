@@ -13,6 +13,7 @@ from voiceguard.training.clip_cache import open_cache
 from voiceguard.training.trials import (
     EpochBatches,
     Files,
+    Perturbed,
     TrainingCrops,
     Windows,
     first_window,
@@ -112,6 +113,18 @@ def test_the_perturbation_sees_the_whole_clip_before_the_cut():
     np.testing.assert_array_equal(crop, 1_000 + np.arange(60) % 3)
     assert (bonafide, place) == (False, 1)
     assert crop.flags.c_contiguous
+
+
+def test_a_perturbed_clip_is_the_same_whenever_it_is_asked_for():
+    clips = Perturbed(Ramps(), lambda x, rng: x + rng.random(dtype=np.float32), seed=5)
+    assert len(clips) == 4
+    first = [clips.clip(i) for i in range(4)]
+    for i in (3, 0, 2, 1):
+        np.testing.assert_array_equal(clips.clip(i), first[i])
+    shifts = [clip[0] - 1_000 * i for i, clip in enumerate(first)]
+    assert len(set(shifts)) == 4
+    other = Perturbed(Ramps(), lambda x, rng: x + rng.random(dtype=np.float32), seed=6)
+    assert other.clip(0)[0] != first[0][0]
 
 
 @pytest.mark.parametrize(

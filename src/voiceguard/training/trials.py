@@ -82,6 +82,30 @@ class Files:
         return samples
 
 
+class Perturbed:
+    """Other clips after a perturbation, each with its own seed, so that a score can be repeated.
+
+    Parameters
+    ----------
+    clips : Clips
+    perturb : callable
+        See :func:`voiceguard.training.perturb.build_pipeline`.
+    seed : int
+    """
+
+    def __init__(self, clips: Clips, perturb: Perturb, *, seed: int = 0) -> None:
+        self.clips = clips
+        self.perturb = perturb
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def clip(self, index: int) -> Samples:
+        """The perturbed samples of one trial, float32 [shape=(n,)] at 16 kHz."""
+        return self.perturb(self.clips.clip(index), np.random.default_rng([self.seed, index]))
+
+
 def label_of(trial: Trial) -> bool:
     """Whether a trial is bona fide.
 
