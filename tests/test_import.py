@@ -13,7 +13,7 @@ import pytest
 
 HEAVY = (
     "onnxruntime", "soundfile", "soxr", "sklearn", "scipy", "librosa", "av", "typer", "rich",
-    "torch", "torchaudio", "speechbrain", "onnx", "matplotlib",
+    "torch", "torchaudio", "speechbrain", "onnx", "matplotlib", "h5py", "filelock", "transformers",
 )  # fmt: skip
 TRAIN_ONLY = ("torch", "torchaudio", "speechbrain", "librosa", "matplotlib", "onnx", "safetensors")
 
@@ -43,6 +43,7 @@ print(json.dumps(sorted({{{{m.split(".")[0] for m in sys.modules}}}} & set({HEAV
         "import voiceguard",
         "import voiceguard; dir(voiceguard)",
         "import voiceguard; voiceguard.Detector, voiceguard.read, voiceguard.score",
+        "import voiceguard; voiceguard.embed, voiceguard.Embedder",
         "import voiceguard as v; v.audio, v.errors, v.metrics, v.protocols",
         "import voiceguard.detect as d; [getattr(d, name) for name in d.__all__]",
     ],
