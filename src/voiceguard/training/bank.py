@@ -56,7 +56,8 @@ class Bank:
             float32 in [-1, 1].
         """
         number, clip = divmod(row, self.n_clips)
-        return self.crops[number][clip].astype(np.float32) / _FULL_SCALE
+        samples: npt.NDArray[np.float32] = self.crops[number][clip].astype(np.float32) / _FULL_SCALE
+        return samples
 
 
 def open_bank(folder: Path | str, passes: Sequence[str]) -> Bank:
