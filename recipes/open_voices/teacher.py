@@ -21,8 +21,8 @@ import torch
 from split import N_FOLDS, sampling_weights, split
 
 from voiceguard.training.bank import Bank
-from voiceguard.training.brain import TeacherTargets
 from voiceguard.training.corpus import Corpus, open_corpus
+from voiceguard.training.targets import TeacherTargets
 
 CROP = 40_000
 AXES = 128

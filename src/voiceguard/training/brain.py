@@ -7,11 +7,8 @@ steps with a decay (Polyak & Juditsky 1992); the average is what is judged and e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import speechbrain as sb
 import torch
 from torch import Tensor
@@ -22,6 +19,7 @@ from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.loop import ScheduledBrain
 from voiceguard.training.losses import belief_loss, frame_loss, label_loss, view_loss
 from voiceguard.training.schedules import Schedule
+from voiceguard.training.targets import TeacherTargets
 
 __all__ = ["CountermeasureBrain", "Judge", "Schedule", "TeacherTargets", "warmed_average"]
 
@@ -39,30 +37,6 @@ def warmed_average(decay: float) -> Callable[[Tensor, Tensor, int], Tensor]:
         return mean * share + new * (1.0 - share)
 
     return average
-
-
-@dataclass(frozen=True)
-class TeacherTargets:
-    """What a teacher says of each clip or crop, by :attr:`Batch.row`.
-
-    Parameters
-    ----------
-    features : Tensor [shape=(n_rows, axes)]
-    logits : Tensor [shape=(n_rows,)]
-        Log odds of bona fide, NaN where the teacher has none.
-    frames : np.ndarray [shape=(n_rows, steps, axes)], optional
-        What it hears at each step of the student's map; may lie on disk.
-    """
-
-    features: Tensor
-    logits: Tensor
-    frames: npt.NDArray[np.float16] | None = None
-
-    def frames_of(self, row: Tensor) -> Tensor | None:
-        """Frames of a batch [shape=(batch, steps, axes)], float32; None where there are none."""
-        if self.frames is None:
-            return None
-        return torch.from_numpy(self.frames[row.numpy()].astype(np.float32))
 
 
 class CountermeasureBrain(ScheduledBrain):
