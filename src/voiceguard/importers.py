@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceguard._version import __version__
 from voiceguard.errors import MissingExtraError, ModelError, ParameterError, UnknownModelError
+from voiceguard.features._state_fit import first_names, misshapen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,6 @@ WEIGHTS_NAME = "weights.safetensors"
 """The weights, in the bundle's folder."""
 
 _KINDS = ("aasist",)
-_HEAD = 5
 
 
 @dataclass(frozen=True)
@@ -252,22 +252,12 @@ def _check_fit(
     unexpected = [key for key in weights if key not in expected]
     if missing or unexpected:
         raise ModelError(
-            f"Checkpoint {name!r} does not fit {title}. Missing: {_first(missing)}. "
-            f"Unexpected: {_first(unexpected)}."
+            f"Checkpoint {name!r} does not fit {title}. Missing: {first_names(missing)}. "
+            f"Unexpected: {first_names(unexpected)}."
         )
-    wrong = [
-        f"{key} {tuple(weights[key].shape)} for {tuple(tensor.shape)}"
-        for key, tensor in expected.items()
-        if weights[key].shape != tensor.shape
-    ]
+    wrong = misshapen(expected, weights)
     if wrong:
-        raise ModelError(f"Checkpoint {name!r} does not fit {title}. Shapes: {_first(wrong)}.")
-
-
-def _first(names: Iterable[str]) -> str:
-    names = list(names)
-    rest = f" and {len(names) - _HEAD} more" if len(names) > _HEAD else ""
-    return ", ".join(names[:_HEAD]) + rest if names else "none"
+        raise ModelError(f"Checkpoint {name!r} does not fit {title}. Shapes: {first_names(wrong)}.")
 
 
 def _write(

@@ -5,7 +5,6 @@ Resuming and the whole loop are tested through the recipe, in tests/recipes.
 
 import importlib
 import math
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,17 +20,8 @@ from voiceguard.training.losses import belief_loss, frame_loss, label_loss, view
 
 @pytest.fixture(scope="module")
 def loop():
-    """The module under test, imported late.
-
-    SpeechBrain leaves stand-ins for renamed modules in the module table that raise ImportError on
-    any look at them where k2, spaCy ... are absent, and Hypothesis looks at every module there.
-    """
+    """The module under test, imported late: tests/conftest.py clears up behind SpeechBrain."""
     pytest.importorskip("speechbrain", reason="the training loop is SpeechBrain's")
-    from speechbrain.utils.importutils import LazyModule
-
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, LazyModule):
-            del sys.modules[name]
     return importlib.import_module("voiceguard.training.brain")
 
 

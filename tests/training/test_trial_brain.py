@@ -8,7 +8,6 @@ import csv
 import importlib
 import math
 import pickle
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,11 +30,6 @@ TRIALS = [Trial(f"t{i}", label="bonafide" if i % 3 == 0 else "spoof") for i in r
 def modules():
     """The modules under test, imported late; see test_brain."""
     pytest.importorskip("speechbrain", reason="the training loop is SpeechBrain's")
-    from speechbrain.utils.importutils import LazyModule
-
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, LazyModule):
-            del sys.modules[name]
     return SimpleNamespace(
         brain=importlib.import_module("voiceguard.training.trial_brain"),
         checkpoints=importlib.import_module("voiceguard.training.checkpoints"),

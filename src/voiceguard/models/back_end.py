@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from voiceguard.errors import ModelError, ParameterError
+from voiceguard.features._state_fit import misshapen
 from voiceguard.models.graph import BONAFIDE_INDEX, SPOOF_INDEX, ModelOutput
 
 _ENCODER = "ssl_model.model."
@@ -158,11 +159,7 @@ def load_published(back_end: nn.Module, weights: Mapping[str, Tensor]) -> dict[s
     prefix = getattr(back_end, "published_prefix", "")
     named = {key.removeprefix(prefix): value for key, value in rest.items()}
     expected = back_end.state_dict()
-    wrong = sorted(expected.keys() ^ named.keys()) or [
-        f"{key} {tuple(named[key].shape)} for {tuple(value.shape)}"
-        for key, value in expected.items()
-        if named[key].shape != value.shape
-    ]
+    wrong = sorted(expected.keys() ^ named.keys()) or misshapen(expected, named)
     if wrong:
         raise ModelError(
             f"The checkpoint does not fit {type(back_end).__name__}: {len(wrong)} tensors are "

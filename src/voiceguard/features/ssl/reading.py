@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from voiceguard.errors import BundleError, IntegrityError, MissingExtraError, ModelError
+from voiceguard.features._state_fit import first_names, misshapen
 
 MAX_BYTES = 16 * 1024**3
 """Larger files are refused, and archives that would unpack to more."""
@@ -26,7 +27,6 @@ MAX_CONFIG_BYTES = 1 << 20
 """Largest ``config.json``."""
 
 _BLOCK = 1 << 20
-_HEAD = 5
 
 State = dict[str, Tensor]
 
@@ -202,18 +202,9 @@ def check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, na
     unexpected = [key for key in state if key not in expected]
     if missing or unexpected:
         raise BundleError(
-            f"Weights file {name!r} does not fit the network. Missing: {_first(missing)}. "
-            f"Unexpected: {_first(unexpected)}. Is it this architecture and layout?"
+            f"Weights file {name!r} does not fit the network. Missing: {first_names(missing)}. "
+            f"Unexpected: {first_names(unexpected)}. Is it this architecture and layout?"
         )
-    wrong = [
-        f"{key} {tuple(state[key].shape)} for {tuple(tensor.shape)}"
-        for key, tensor in expected.items()
-        if state[key].shape != tensor.shape
-    ]
+    wrong = misshapen(expected, state)
     if wrong:
-        raise BundleError(f"Weights file {name!r} does not fit the network: {_first(wrong)}.")
-
-
-def _first(names: list[str]) -> str:
-    rest = f" and {len(names) - _HEAD} more" if len(names) > _HEAD else ""
-    return ", ".join(names[:_HEAD]) + rest if names else "none"
+        raise BundleError(f"Weights file {name!r} does not fit the network: {first_names(wrong)}.")
