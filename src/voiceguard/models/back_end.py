@@ -9,7 +9,7 @@ the rest changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ _PARALLEL = "module."
 class FrameBackEnd(nn.Module):
     """Base of back ends: checks of the input and the score.
 
+    A subclass sets :attr:`config` and writes ``_run`` from checked features to a
+    :class:`~voiceguard.models.graph.ModelOutput`.
+
     In evaluation a row's output depends on its own real frames alone. In training batch norms take
     their statistics over padded frames too; cut a batch to one length where that matters.
     """
@@ -32,8 +35,47 @@ class FrameBackEnd(nn.Module):
     takes_layers: ClassVar[bool] = False
     """Whether the features are those of all layers."""
 
+    min_frames: ClassVar[int] = 1
+    """Fewest real frames of a row."""
+
     published_prefix: ClassVar[str] = ""
     """What stands before this module's names in published checkpoints."""
+
+    config: Any
+    """The sizes: ``dim``, the width of a frame, and ``layers`` where all of them are taken."""
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
+        """Run the back end.
+
+        Parameters
+        ----------
+        features : Tensor [shape=(batch, frames, dim) or (batch, layers, frames, dim)]
+            Of one layer, or of all where :attr:`takes_layers`.
+        lengths : Tensor [shape=(batch,)], optional
+            Real frames of each row, integers.
+
+        Returns
+        -------
+        ModelOutput
+
+        Raises
+        ------
+        ParameterError
+            If the features or the lengths have the wrong shape.
+        """
+        layers = self.config.layers if self.takes_layers else None
+        check_features(
+            self,
+            features,
+            lengths,
+            dim=self.config.dim,
+            layers=layers,
+            min_frames=self.min_frames,
+        )
+        return self._run(features, lengths)
+
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
+        raise NotImplementedError
 
     def score(self, output: ModelOutput) -> Tensor:
         """Log-odds of bona fide as trained, logit 1 - logit 0 [shape=(batch,)]."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from voiceguard.errors import ParameterError
 from voiceguard.features._base import check_int
 from voiceguard.models._config import PlainConfig
-from voiceguard.models.back_end import FrameBackEnd, check_features, frame_mean, real_frames
+from voiceguard.models.back_end import FrameBackEnd, frame_mean, real_frames
 from voiceguard.models.graph import BONAFIDE_INDEX, ModelOutput
 
 
@@ -205,8 +205,11 @@ class ConformerTCM(FrameBackEnd):
 
     Shape
     -----
-    (batch, frames, dim) to logits (batch, 2) and embedding (batch, width).
+    (batch, frames, dim), of the encoder's last layer as published, to logits (batch, 2) and
+    embedding (batch, width).
     """
+
+    config: ConformerTCMConfig
 
     def __init__(self, config: ConformerTCMConfig | None = None) -> None:
         super().__init__()
@@ -225,26 +228,7 @@ class ConformerTCM(FrameBackEnd):
         """Width of the embedding."""
         return self.config.width
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
-        """Run the back end.
-
-        Parameters
-        ----------
-        features : Tensor [shape=(batch, frames, dim)]
-            Of the encoder's last layer.
-        lengths : Tensor [shape=(batch,)], optional
-            Real frames of each row.
-
-        Returns
-        -------
-        ModelOutput
-
-        Raises
-        ------
-        ParameterError
-            If the features or the lengths have the wrong shape.
-        """
-        check_features(self, features, lengths, dim=self.config.dim)
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         frames = F.selu(self.bn(self.proj(features).unsqueeze(1)).squeeze(1))
         frames = frames + positions(*frames.shape[1:]).to(frames)
         # Padding and no expansion, whose batch an exporter may bake into the graph.

@@ -341,6 +341,22 @@ class GraphBackEnd(nn.Module):
         size = feature_map.abs()
         spectral = size.amax(dim=3).transpose(1, 2) + self.pos_S
         temporal = size.amax(dim=2).transpose(1, 2)
+        return self.join_graphs(spectral, temporal)
+
+    def join_graphs(self, spectral: Tensor, temporal: Tensor) -> Tensor:
+        """Run the graphs on their first nodes.
+
+        Parameters
+        ----------
+        spectral : Tensor [shape=(batch, frequency_nodes, channels)]
+            One node a frequency, its position added.
+        temporal : Tensor [shape=(batch, time, channels)]
+            One node an instant.
+
+        Returns
+        -------
+        Tensor [shape=(batch, 5 * gat_dims[1])]
+        """
         spectral = self.pool_S(self.GAT_layer_S(spectral))
         temporal = self.pool_T(self.GAT_layer_T(temporal))
         first = self._branch("1", temporal, spectral)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from voiceguard.features._base import check_int
 from voiceguard.models._config import PlainConfig
-from voiceguard.models.back_end import FrameBackEnd, check_features, real_frames
+from voiceguard.models.back_end import FrameBackEnd, real_frames
 from voiceguard.models.graph import ModelOutput
 
 
@@ -65,6 +65,7 @@ class MHFA(FrameBackEnd):
     """
 
     takes_layers: ClassVar[bool] = True
+    config: MHFAConfig
 
     def __init__(self, config: MHFAConfig | None = None) -> None:
         super().__init__()
@@ -83,26 +84,7 @@ class MHFA(FrameBackEnd):
         """Width of the embedding."""
         return self.config.embedding
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
-        """Run the back end.
-
-        Parameters
-        ----------
-        features : Tensor [shape=(batch, layers, frames, dim)]
-            Of every layer.
-        lengths : Tensor [shape=(batch,)], optional
-            Real frames of each row.
-
-        Returns
-        -------
-        ModelOutput
-
-        Raises
-        ------
-        ParameterError
-            If the features or the lengths have the wrong shape.
-        """
-        check_features(self, features, lengths, dim=self.config.dim, layers=self.config.layers)
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         keys = self.cmp_linear_k(_mix(features, self.weights_k))
         values = self.cmp_linear_v(_mix(features, self.weights_v))
         logits = self.att_head(keys)

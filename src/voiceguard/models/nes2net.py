@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from voiceguard.errors import ParameterError
 from voiceguard.features._base import check_int
 from voiceguard.models._config import PlainConfig, check_ints
-from voiceguard.models.back_end import FrameBackEnd, check_features, frame_mean, real_frames
+from voiceguard.models.back_end import FrameBackEnd, frame_mean, real_frames
 from voiceguard.models.graph import BONAFIDE_INDEX, ModelOutput
 
 _KERNEL = 3
@@ -190,10 +190,12 @@ class Nes2Net(FrameBackEnd):
 
     Shape
     -----
-    (batch, frames, dim) to logits (batch, 2) and embedding (batch, dim).
+    (batch, frames, dim), of the encoder's last layer as published, to logits (batch, 2) and
+    embedding (batch, dim).
     """
 
     published_prefix: ClassVar[str] = "Nested_Res2Net_TDNN."
+    config: Nes2NetConfig
 
     def __init__(self, config: Nes2NetConfig | None = None) -> None:
         super().__init__()
@@ -220,26 +222,7 @@ class Nes2Net(FrameBackEnd):
         """Width of the embedding."""
         return self.config.dim
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
-        """Run the back end.
-
-        Parameters
-        ----------
-        features : Tensor [shape=(batch, frames, dim)]
-            Of the encoder's last layer.
-        lengths : Tensor [shape=(batch,)], optional
-            Real frames of each row.
-
-        Returns
-        -------
-        ModelOutput
-
-        Raises
-        ------
-        ParameterError
-            If the features or the lengths have the wrong shape.
-        """
-        check_features(self, features, lengths, dim=self.config.dim)
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         real = real_frames(features, lengths)
         parts = torch.split(features.transpose(1, 2), self.width, dim=1)
         outcomes: list[Tensor] = []

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from voiceguard.errors import ParameterError
 from voiceguard.features._base import check_int
 from voiceguard.models._config import PlainConfig
-from voiceguard.models.back_end import FrameBackEnd, check_features, frame_mean, real_frames
+from voiceguard.models.back_end import FrameBackEnd, frame_mean, real_frames
 from voiceguard.models.graph import ModelOutput
 from voiceguard.results import Label
 
@@ -89,6 +89,8 @@ class MLP(FrameBackEnd):
     (batch, 2 * dim).
     """
 
+    config: MLPConfig
+
     def __init__(self, config: MLPConfig | None = None) -> None:
         super().__init__()
         config = config or MLPConfig()
@@ -104,26 +106,7 @@ class MLP(FrameBackEnd):
         """Width of the embedding."""
         return self.config.hidden or 2 * self.config.dim
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
-        """Run the back end.
-
-        Parameters
-        ----------
-        features : Tensor [shape=(batch, frames, dim)]
-            Of any one layer.
-        lengths : Tensor [shape=(batch,)], optional
-            Real frames of each row.
-
-        Returns
-        -------
-        ModelOutput
-
-        Raises
-        ------
-        ParameterError
-            If the features or the lengths have the wrong shape.
-        """
-        check_features(self, features, lengths, dim=self.config.dim)
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         embedding = self.drop(self.bn(pool_statistics(features, lengths)))
         if self.hidden is not None:
             embedding = F.relu(self.hidden(embedding))

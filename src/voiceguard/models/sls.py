@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from voiceguard.features._base import check_int
 from voiceguard.models._config import PlainConfig
-from voiceguard.models.back_end import FrameBackEnd, check_features
+from voiceguard.models.back_end import FrameBackEnd
 from voiceguard.models.graph import BONAFIDE_INDEX, ModelOutput
 
 _POOL = 3
@@ -61,10 +61,12 @@ class SLS(FrameBackEnd):
 
     Shape
     -----
-    (batch, layers, frames, dim) to logits (batch, 2) and embedding (batch, hidden).
+    (batch, layers, frames, dim), the output of every transformer layer, to logits (batch, 2) and
+    embedding (batch, hidden). The logits end in a SELU, as published, and so lie above -1.76.
     """
 
     takes_layers: ClassVar[bool] = True
+    config: SLSConfig
 
     def __init__(self, config: SLSConfig | None = None) -> None:
         super().__init__()
@@ -81,27 +83,7 @@ class SLS(FrameBackEnd):
         """Width of the embedding."""
         return self.config.hidden
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
-        """Run the back end.
-
-        Parameters
-        ----------
-        features : Tensor [shape=(batch, layers, frames, dim)]
-            Output of every transformer layer.
-        lengths : Tensor [shape=(batch,)], optional
-            Real frames of each row.
-
-        Returns
-        -------
-        ModelOutput
-            The logits end in a SELU, as published, and so lie above -1.76.
-
-        Raises
-        ------
-        ParameterError
-            If the features or the lengths have the wrong shape.
-        """
-        check_features(self, features, lengths, dim=self.config.dim, layers=self.config.layers)
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         features = self._fill(features, lengths)
         gates = torch.sigmoid(self.fc0(features.mean(dim=2))).unsqueeze(3)
         image = (features * gates).sum(dim=1).unsqueeze(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,8 @@ from voiceguard.errors import ParameterError
 from voiceguard.features._base import check_int
 from voiceguard.models._config import PlainConfig, check_ints
 from voiceguard.models.aasist import ResidualBlock
-from voiceguard.models.back_end import FrameBackEnd, check_features
+from voiceguard.models.back_end import FrameBackEnd
 from voiceguard.models.graph import BONAFIDE_INDEX, GraphBackEnd, GraphConfig, ModelOutput
-from voiceguard.models.graph import _read_out as concatenate
 
 # The first pool takes three neighbours together, over coefficients and over time.
 _POOL = 3
@@ -139,8 +138,12 @@ class SSLAASIST(GraphBackEnd, FrameBackEnd):
     Shape
     -----
     (batch, frames, dim) to logits (batch, 2) and embedding (batch, 160), frames >= 3; the published
-    weights expect 201 frames, of 64,600 samples.
+    weights expect 201 frames, of 64,600 samples, of the encoder's last layer behind its final layer
+    norm.
     """
+
+    min_frames: ClassVar[int] = _POOL
+    config: SSLAASISTConfig
 
     def __init__(self, config: SSLAASISTConfig | None = None) -> None:
         config = config or SSLAASISTConfig()
@@ -163,26 +166,7 @@ class SSLAASIST(GraphBackEnd, FrameBackEnd):
             nn.Conv2d(2 * channels, channels, 1),
         )
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> ModelOutput:
-        """Run the back end.
-
-        Parameters
-        ----------
-        features : Tensor [shape=(batch, frames, dim)]
-            Of the encoder's last layer, behind its final layer norm.
-        lengths : Tensor [shape=(batch,)], optional
-            Real frames of each row.
-
-        Returns
-        -------
-        ModelOutput
-
-        Raises
-        ------
-        ParameterError
-            If the features or the lengths have the wrong shape.
-        """
-        check_features(self, features, lengths, dim=self.config.dim, min_frames=_POOL)
+    def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         if lengths is None:
             return self.back_end(self.feature_map(features))
         rows = [torch.nonzero(lengths == n).squeeze(1) for n in torch.unique(lengths)]
@@ -204,11 +188,7 @@ class SSLAASIST(GraphBackEnd, FrameBackEnd):
         weights = self.attention(feature_map)
         spectral = (feature_map * torch.softmax(weights, dim=3)).sum(dim=3)
         temporal = (feature_map * torch.softmax(weights, dim=2)).sum(dim=2)
-        spectral = self.pool_S(self.GAT_layer_S(spectral.transpose(1, 2) + self.pos_S))
-        temporal = self.pool_T(self.GAT_layer_T(temporal.transpose(1, 2)))
-        first = self._branch("1", temporal, spectral)
-        second = self._branch("2", temporal, spectral)
-        return concatenate(*(torch.maximum(a, b) for a, b in zip(first, second, strict=True)))
+        return self.join_graphs(spectral.transpose(1, 2) + self.pos_S, temporal.transpose(1, 2))
 
     def score(self, output: ModelOutput) -> Tensor:
         """Score of the published models, the bona fide logit [shape=(batch,)]."""
