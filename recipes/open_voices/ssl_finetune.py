@@ -1,10 +1,10 @@
 """Fine-tune a trained network: the encoder's top blocks and the back end, on augmented audio.
 
-    python ssl_finetune.py hparams/ssl_finetune.yaml --data_folder DATA --work work
+    python ssl_finetune.py hparams/base4.yaml --data_folder DATA --work work
 
-Starts from a file of ``ssl_train.py``; crops, channels, loop, averaged weights and judge are those
-of ``train.py``, with a rate of its own for the encoder. Keeps a checkpoint an epoch and resumes at
-the last; the epoch with the least macro EER on the held-out engines lies in
+Starts from a file of ``ssl_train.py`` or ``bank_probe.py``; crops, channels, loop, averaged weights
+and judge are those of ``train.py``, with a rate of its own for the encoder. Keeps a checkpoint an
+epoch and resumes at the last; the epoch with the least macro EER on the held-out engines lies in
 ``work/<name>/best.safetensors``.
 """
 
@@ -19,25 +19,44 @@ import numpy as np
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from judge import WINDOW, HeldOut
+from judge import HeldOut
+from pairs import PairedCrops, pair_loss, pairs_of
 from safetensors import safe_open
 from split import sampling_weights
 from ssl_frames import FoldRows
 from ssl_train import Best, Figures, SSLBrain, append_result, macro, make_brain, run
-from torch import nn
+from torch import Tensor, nn
 from train import rooms
 
+from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+from voiceguard.models.graph import ModelOutput
 from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network, save_ssl_network
 from voiceguard.training.augment import ChannelConfig, ChannelSimulator
 from voiceguard.training.checkpoints import settle_configuration
 from voiceguard.training.corpus import Corpus, open_corpus
-from voiceguard.training.data import CropDataset
+from voiceguard.training.data import Batch
 
 _NOT_CONFIGURATION = ("data_folder", "work", "results", "threads", "init")
 
 
 class FineTuneBrain(SSLBrain):
-    """The rate of the encoder follows the schedule at its own share."""
+    """The encoder's rate follows the schedule at its own share; pairs are ranked."""
+
+    def compute_objectives(
+        self, predictions: tuple[Tensor, ModelOutput], batch: Batch, stage: sb.Stage
+    ) -> Tensor:
+        """Labels, and every copy below the human that it was made from."""
+        loss = super().compute_objectives(predictions, batch, stage)
+        logits = predictions[1].logits
+        paired = pair_loss(logits[:, 1] - logits[:, 0], batch.row, self.crops.partner)
+        return loss + self.hparams.pair_weight * paired
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Norms keep what the head was fitted with: short crops would move them."""
+        super().on_stage_start(stage, epoch)
+        for part in self.modules.modules():
+            if isinstance(part, nn.BatchNorm1d):
+                part.eval()
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Set the learning rates."""
@@ -54,10 +73,12 @@ def groups(network: SSLNetwork, encoder_share: float) -> list[dict[str, Any]]:
 
 
 def open_top(network: SSLNetwork, blocks: int) -> None:
-    """Freeze all of the encoder but its top `blocks`; one without blocks is open as a whole."""
+    """Freeze all of the encoder but its top `blocks`; convolutions, where it has no other."""
     encoder = network.encoder
     if len(encoder.blocks):
         encoder.freeze(blocks=max(0, len(encoder.blocks) - blocks))
+    elif isinstance(encoder, DistillMOSEncoder):
+        encoder.convolutions[: max(0, len(encoder.convolutions) - blocks)].requires_grad_(False)
 
 
 def best_so_far(path: Path) -> Figures:
@@ -70,14 +91,16 @@ def best_so_far(path: Path) -> Figures:
     return {name: float(notes[name]) for name in names}
 
 
-def crops(corpus: Corpus, rows: FoldRows, hparams: dict[str, Any], work: Path) -> CropDataset:
-    """Windows of the training clips through random channels."""
+def crops(corpus: Corpus, rows: FoldRows, hparams: dict[str, Any], work: Path) -> PairedCrops:
+    """Crops of the training clips through random channels."""
     channel = ChannelConfig(**hparams["channel"])
-    return CropDataset(
+    return PairedCrops(
         corpus,
         rows.train,
         sampling_weights([corpus.rows[i] for i in rows.train]),
-        length=WINDOW,
+        partner=pairs_of(corpus.rows, rows.train),
+        pair_share=hparams["pair_share"],
+        length=hparams["crop_samples"],
         per_epoch=hparams["crops_per_epoch"],
         simulator=ChannelSimulator(channel, rooms(work, hparams["seed"])),
         clean_share=hparams["clean_share"],

@@ -156,6 +156,7 @@ def make_brain(
     settings = {
         **_LABELS_ONLY,
         **{name: hparams[name] for name in ("label_smoothing", "seed", "judge_every")},
+        "pair_weight": hparams.get("pair_weight", 0.0),
         "schedule": schedule, "average": average, "counter": counter, "steps_per_epoch": steps,
     }  # fmt: skip
     checkpointer = None

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "open_voices"
-SCRIPTS = ("split", "cues", "judge", "bank", "teacher", "export")
+SCRIPTS = ("split", "cues", "judge", "bank", "pairs", "teacher", "export")
 CORPUS = ROOT.parent / "shared" / "corpus"
 
 

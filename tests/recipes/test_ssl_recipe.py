@@ -14,7 +14,7 @@ ABSENT = [
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"the recipe needs {ABSENT}")
 
 WINDOW = 4_000
-SCRIPTS = ("bank", "judge", "ssl_frames", "ssl_train", "ssl_finetune")
+SCRIPTS = ("bank", "judge", "pairs", "ssl_frames", "ssl_train", "ssl_finetune")
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,9 @@ def fine_tuned(ssl, corpus, fold, hparams, network, tmp_path):
     tmp_path.mkdir(exist_ok=True)
     tune = ssl["ssl_finetune"]
     tune.open_top(network, 1)
-    settings = {**hparams, "channel": {}, "clean_share": 0.5}
+    settings = {
+        **hparams, "channel": {}, "clean_share": 0.5, "crop_samples": WINDOW, "pair_share": 0.0,
+    }  # fmt: skip
     brain = ssl["ssl_train"].make_brain(
         settings,
         network,
@@ -250,3 +252,16 @@ def test_the_best_epoch_is_kept_and_a_worse_one_is_not(ssl):
     best(None, 4, {"train_loss": 0.1})
     assert kept == [1, 2]
     assert best.figures["epoch"] == 2
+
+
+def test_of_an_encoder_of_convolutions_the_upper_ones_open(ssl):
+    from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+    from voiceguard.models.ssl_network import SSLNetwork, frame_network
+
+    encoder = DistillMOSEncoder(layers=[0], halving=3)
+    head = frame_network("mlp", dim=1024, n_layers=1, frames=13, hidden=4)
+    network = SSLNetwork(encoder, head, back_end="mlp")
+    ssl["ssl_finetune"].open_top(network, 2)
+    opened = [all(p.requires_grad for p in one.parameters()) for one in encoder.convolutions]
+    assert opened == [False, False, False, False, True, True]
+    assert all(p.requires_grad for p in head.parameters())

@@ -97,7 +97,22 @@ class CropDataset(Dataset[tuple[npt.NDArray[np.float32], bool, int]]):
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], bool, int]:
         rng = np.random.default_rng([self.seed, self.epoch, index])
         row = int(rng.choice(self.rows, p=self.weights))
+        return self.heard(row, rng), self.corpus.rows[row]["label"] == "bonafide", row
+
+    def heard(self, row: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """A stretch of a clip, mostly through a channel.
+
+        Parameters
+        ----------
+        row : int
+            Row of the manifest.
+        rng : np.random.Generator
+            Draws stretch and channel.
+
+        Returns
+        -------
+        np.ndarray [shape=(length,)]
+            float32.
+        """
         x = crop(self.corpus.clip(row), self.length, rng)
-        if rng.random() >= self.clean_share:
-            x = self.simulator(x, rng)
-        return x, self.corpus.rows[row]["label"] == "bonafide", row
+        return x if rng.random() < self.clean_share else self.simulator(x, rng)
