@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT / "recipes" / "open_voices"))
 
+import splice as splice  # noqa: E402
+from evaluate import CHANNELS as CHANNELS  # noqa: E402
 from split import Split, split  # noqa: E402
+from split import family as family  # noqa: E402
 
 Samples = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
