@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from voiceguard.errors import BundleError, ParameterError
-from voiceguard.features.ssl import load_encoder
+from voiceguard.features.ssl import load_encoder, save_encoder
 from voiceguard.features.ssl.converting import import_encoder
 from voiceguard.features.ssl.whisper_ct2 import read_encoder
 
@@ -65,6 +65,31 @@ def test_a_shorter_context_takes_less_and_names_its_limit(whisper, waveform):
 def test_contexts_that_are_not_possible_are_refused(whisper, context_s):
     with pytest.raises(ParameterError, match="context_s"):
         load_encoder(whisper[1], context_s=context_s)
+
+
+@pytest.fixture
+def short_file(whisper, tmp_path):
+    """An encoder saved with a window of 0.5 s of its 4."""
+    encoder = load_encoder(whisper[1], context_s=0.5)
+    return save_encoder(encoder, tmp_path / "short.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "context_s"),
+    [({}, 0.5), ({"context_s": None}, 0.5), ({"context_s": 0.5}, 0.5), ({"context_s": 0.3}, 0.3)],
+)
+def test_a_saved_context_is_kept_or_shortened(whisper, short_file, waveform, options, context_s):
+    encoder = load_encoder(short_file, **options)
+    published = load_encoder(whisper[1], context_s=context_s)
+    assert encoder.config == published.config
+    heard = waveform[:, : encoder.max_samples]
+    with torch.no_grad():
+        assert torch.equal(encoder(heard).layers, published(heard).layers)
+
+
+def test_a_saved_context_cannot_grow_again(short_file):
+    with pytest.raises(ParameterError, match=r"at most 0\.5 s.*Got 0\.52"):
+        load_encoder(short_file, context_s=0.52)
 
 
 def test_openais_own_file_gives_the_same(whisper, waveform, tmp_path):

@@ -90,7 +90,8 @@ class WhisperEncoder(SSLEncoder):
         See :class:`SSLEncoder`.
     context_s : float, optional
         Seconds of the window, a multiple of 0.02; by default as published, 30. Shorter ones cost
-        less and give other numbers: fewer positions, less silence to attend to.
+        less and give other numbers: fewer positions, less silence to attend to. What is saved of
+        such an encoder holds no more positions, and can only be shortened further.
 
     Raises
     ------
@@ -131,9 +132,10 @@ class WhisperEncoder(SSLEncoder):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> WhisperEncoder:
-        """Build from :attr:`config`; options given here go before those in it."""
+        """Build from :attr:`config`; options given here, None aside, go before those in it."""
         plain = dict(config)
-        return cls(WhisperConfig(**plain.pop("network")), **{**plain, **options})
+        given = {name: value for name, value in options.items() if value is not None}
+        return cls(WhisperConfig(**plain.pop("network")), **{**plain, **given})
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -170,9 +172,22 @@ class WhisperEncoder(SSLEncoder):
         return {layer: frames[:, :shown] for layer, frames in found.items()}, count
 
     def tensors_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those tensors of a whole network that this encoder keeps; positions up to its window."""
+        """Those tensors of a whole network that this encoder keeps; positions up to its window.
+
+        Raises
+        ------
+        ParameterError
+            If the window is longer than the positions last: an encoder that was saved with a
+            shorter one has lost the rest.
+        """
         kept = super().tensors_from(state)
         positions = kept[_POSITIONS]
+        if len(positions) < self._context:
+            raise ParameterError(
+                "The 'context_s' parameter of WhisperEncoder must be at most "
+                f"{len(positions) * _FRAME / _RATE} s, for which these weights have positions. "
+                f"Got {self._context * _FRAME / _RATE} instead."
+            )
         return {**kept, _POSITIONS: positions[: self._context].clone()}
 
     def _trainable(self) -> Iterator[nn.Module]:
