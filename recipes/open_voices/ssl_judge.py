@@ -3,10 +3,11 @@
     python ssl_judge.py work/ssl_whisper/*.safetensors --data_folder ../../../shared/corpus \
         --work work --judge ../../../shared/wild-dev
 
-Each network becomes ``work/bundles/<name>`` (calibrated on held-out clips, clean and G.711), with
+Each network becomes ``work/bundles/<name>``, calibrated on held-out clips, clean and G.711; with
 ``--int8`` a second time with the encoder's linear layers in int8. Printed for each: EER with its
-95 % interval, clean and G.711, as :mod:`evaluate` finds them through :class:`voiceguard.Detector`;
-parameters, milliseconds a window on one core, megabytes. Without ``--judge`` only the held-out EER.
+95 % interval on the first window of each clip, clean and G.711; parameters, milliseconds a window
+on one core, megabytes. Without ``--judge`` only the held-out EER. Networks on one frozen encoder
+share what it hears; an int8 graph hears for itself.
 Judge a recipe once: whoever chooses by this folder has trained on it.
 """
 
@@ -20,31 +21,74 @@ from pathlib import Path
 import evaluate
 import numpy as np
 import numpy.typing as npt
-from judge import WINDOW, HeldOut
+import torch
+from judge import WINDOW, HeldOut, window
 from safetensors import safe_open
 
 from voiceguard import __version__
 from voiceguard.detect import calibration
 from voiceguard.detect.bundle import Manifest
+from voiceguard.detect.calibration import Calibration
 from voiceguard.detect.detector import Detector
 from voiceguard.detect.engine import OnnxEngine
-from voiceguard.detect.graph_check import check_graph
 from voiceguard.errors import ModelError
 from voiceguard.export_ssl import export_ssl_bundle, ssl_graph_bytes, to_int8
+from voiceguard.features.ssl import SSLEncoder
 from voiceguard.features.ssl.reading import file_sha256
 from voiceguard.metrics import eer
 from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network
+from voiceguard.results import OperatingPoint
 from voiceguard.training.corpus import open_corpus
 
 Scores = dict[str, npt.NDArray[np.float64]]
 TIMED = 15
+BATCH = 8
 
 
-def graph_scores(graph: bytes, width: int, held: HeldOut) -> Scores:
-    """Raw score of each held-out clip by channel, from the graph that is shipped."""
-    check_graph(graph)
+class Ears:
+    """What each encoder hears in every set of windows, kept for the networks on top of it.
+
+    Parameters
+    ----------
+    windows : mapping of str to np.ndarray [shape=(clips, WINDOW)]
+        Sets by name.
+    """
+
+    def __init__(self, windows: dict[str, npt.NDArray[np.float32]]) -> None:
+        self.windows = windows
+        self.encoder = ""
+        self.frames: dict[str, npt.NDArray[np.float16]] = {}
+
+    def scores(self, network: SSLNetwork) -> Scores:
+        """Raw score of each window by set."""
+        self._listen(network.encoder)
+        found = {}
+        with torch.inference_mode():
+            for name, frames in self.frames.items():
+                parts = [
+                    network.score(network.head(torch.from_numpy(frames[i : i + BATCH]).float()))
+                    for i in range(0, len(frames), BATCH)
+                ]
+                found[name] = torch.cat(parts).double().numpy()
+        return found
+
+    def _listen(self, encoder: SSLEncoder) -> None:
+        """Encode all sets, unless this encoder was the last to hear them."""
+        if self.encoder == encoder.fingerprint():
+            return
+        self.frames = {}
+        with torch.inference_mode():
+            for name, windows in self.windows.items():
+                batches = [windows[i : i + BATCH] for i in range(0, len(windows), BATCH)]
+                heard = [encoder(torch.from_numpy(x)).layers.half().numpy() for x in batches]
+                self.frames[name] = np.concatenate(heard)
+        self.encoder = encoder.fingerprint()
+
+
+def graph_scores(graph: bytes, width: int, windows: dict[str, npt.NDArray[np.float32]]) -> Scores:
+    """Raw score of each window by set, from a graph."""
     engine = OnnxEngine(graph, window_samples=WINDOW, embedding_dim=width)
-    return {name: engine.run(clips)[0].astype(np.float64) for name, clips in held.clips.items()}
+    return {name: engine.run(clips)[0].astype(np.float64) for name, clips in windows.items()}
 
 
 def milliseconds(folder: Path) -> float:
@@ -75,18 +119,24 @@ def own_notes(path: Path) -> dict[str, str]:
         return {k: v for k, v in stored.metadata().items() if not k.startswith("voiceguard_")}
 
 
+def fitted(
+    scores: Scores, held: HeldOut, fold: int
+) -> tuple[Calibration, tuple[OperatingPoint, ...]]:
+    """Calibration and operating points on the held-out sets."""
+    labels = ["bonafide" if good else "spoof" for good in np.tile(held.bonafide, len(held.clips))]
+    data = f"open-voices fold {fold}, held-out engines and recordings, {', '.join(held.clips)}"
+    pooled = np.concatenate([scores[name] for name in held.clips])
+    found = calibration.fit(pooled, labels, data=data)
+    llrs = found.slope * pooled + found.offset
+    return found, calibration.operating_points(llrs, labels, data=data)
+
+
 def bundle(
-    path: Path, held: HeldOut, folder: Path, fold: int, *, int8: bool
-) -> tuple[Path, SSLNetwork, Scores]:
-    """Export one network, calibrated on the scores of the very graph."""
-    network = load_ssl_network(path)
-    probe = held.clips["clean"][:2]
-    graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
-    scores = graph_scores(to_int8(graph) if int8 else graph, network.embedding_dim, held)
-    labels = ["bonafide" if good else "spoof" for good in np.tile(held.bonafide, len(scores))]
-    data = f"open-voices fold {fold}, held-out engines and recordings, {', '.join(scores)}"
-    fitted = calibration.fit(np.concatenate(list(scores.values())), labels, data=data)
-    llrs = fitted.slope * np.concatenate(list(scores.values())) + fitted.offset
+    path: Path, network: SSLNetwork, scores: Scores, held: HeldOut, folder: Path, fold: int,
+    *, int8: bool,
+) -> Path:  # fmt: skip
+    """Export one network, calibrated on its scores of the held-out sets."""
+    found, points = fitted(scores, held, fold)
     name = f"{path.parent.name}-{path.stem}{'-int8' if int8 else ''}".lower().replace("_", "-")
     manifest = Manifest(
         id=name,
@@ -96,31 +146,47 @@ def bundle(
         sample_rate=16_000,
         window_samples=WINDOW,
         hop_samples=WINDOW // 2,
-        calibration=fitted,
-        operating_points=tuple(calibration.operating_points(llrs, labels, data=data)),
+        calibration=found,
+        operating_points=points,
         default_operating_point="balanced",
         provenance={"recipe": "recipes/open_voices", "weights_sha256": file_sha256(path)},
     )
-    out = export_ssl_bundle(
+    return export_ssl_bundle(
         network, folder / name, manifest=manifest, card=card(network, own_notes(path)),
-        probe=probe, int8=int8,
+        probe=held.clips["clean"][:2], int8=int8,
     )  # fmt: skip
-    return out, network, scores
 
 
-def describe(out: Path, network: SSLNetwork, scores: Scores, held: HeldOut) -> dict[str, object]:
-    """Figures of a bundle beside those on the judged folder."""
-    found: dict[str, object] = {
+def scores_of(network: SSLNetwork, ears: Ears, held: HeldOut, *, int8: bool) -> Scores:
+    """Scores of all sets: by shared frames, or in int8 by the rounded graph."""
+    if not int8:
+        return ears.scores(network)
+    graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=held.clips["clean"][:2])
+    return graph_scores(to_int8(graph), network.embedding_dim, ears.windows)
+
+
+def describe(
+    out: Path, network: SSLNetwork, scores: Scores, held: HeldOut, trials: evaluate.Trials | None
+) -> dict[str, object]:
+    """Figures of a bundle: size, speed, held-out error, and that on the judged folder."""
+    row: dict[str, object] = {
         "system": out.name,
         "parameters": sum(p.numel() for p in network.parameters()),
         "ms_a_window": round(milliseconds(out), 1),
         "megabytes": round((out / "model.onnx").stat().st_size / 1e6, 1),
     }
-    for channel, s in scores.items():
-        found[f"held_out_{channel}"] = round(
-            float(eer(s[held.bonafide], s[~held.bonafide]).value), 4
+    for channel in held.clips:
+        s = scores[channel]
+        row[f"held_out_{channel}"] = round(float(eer(s[held.bonafide], s[~held.bonafide]).value), 4)
+    for channel in evaluate.CHANNELS if trials else ():
+        judged = scores[f"judged {channel}"]
+        withheld = np.zeros(len(judged), bool)
+        numbers = evaluate.figures(
+            evaluate.Scores(judged, withheld, calibrated=False), trials.bonafide, trials.groups
         )
-    return found
+        for name in ("eer", "eer_low", "eer_high"):
+            row[f"{name}_{channel}"] = round(numbers[name], 4)
+    return row
 
 
 def write_table(path: Path, table: list[dict[str, object]]) -> None:
@@ -166,27 +232,26 @@ def main() -> None:
     args = arguments()
     corpus = open_corpus(args.data_folder, args.work / "cache")
     held = HeldOut(corpus, args.fold, limit=args.clips)
-    table = []
+    windows = dict(held.clips)
+    judged = trials(args.judge, args.judge_clips) if args.judge else None
+    for channel, path in evaluate.CHANNELS.items() if judged else ():
+        windows[f"judged {channel}"] = np.stack([window(path(x)) for x in judged.clips])
+    ears, table = Ears(windows), []
     for path in args.networks:
+        network = load_ssl_network(path)
         for int8 in (False, True) if args.int8 else (False,):
             try:
-                made = bundle(path, held, args.work / "bundles", args.fold, int8=int8)
+                scores = scores_of(network, ears, held, int8=int8)
+                out = bundle(
+                    path, network, scores, held, args.work / "bundles", args.fold, int8=int8
+                )
             except ModelError as error:
                 if not int8:
                     raise
                 print(f"{path.name}, int8: {error}")
                 continue
-            table.append(describe(*made, held))
+            table.append(describe(out, network, scores, held, judged))
             print(table[-1], flush=True)
-    if args.judge:
-        folders = {str(row["system"]): args.work / "bundles" / str(row["system"]) for row in table}
-        judges = {name: evaluate.detector_scorer(str(path)) for name, path in folders.items()}
-        found = evaluate.judge(trials(args.judge, args.judge_clips), judges)
-        for row in table:
-            for channel in evaluate.CHANNELS:
-                numbers = found[str(row["system"]), channel][1]
-                for name in ("eer", "eer_low", "eer_high"):
-                    row[f"{name}_{channel}"] = round(numbers[name], 4)
     write_table(args.results, table)
 
 

@@ -14,7 +14,7 @@ ABSENT = [
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"the recipe needs {ABSENT}")
 
 WINDOW = 4_000
-SCRIPTS = ("bank", "judge", "pairs", "ssl_frames", "ssl_train", "ssl_finetune")
+SCRIPTS = ("bank", "judge", "pairs", "ssl_frames", "ssl_train", "ssl_finetune", "ssl_judge")
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +265,27 @@ def test_of_an_encoder_of_convolutions_the_upper_ones_open(ssl):
     opened = [all(p.requires_grad for p in one.parameters()) for one in encoder.convolutions]
     assert opened == [False, False, False, False, True, True]
     assert all(p.requires_grad for p in head.parameters())
+
+
+def test_networks_on_one_encoder_share_what_it_hears_and_score_as_alone(
+    ssl, encoder, fold, hparams, tmp_path
+):
+    import torch
+
+    network, _ = train(ssl, encoder, fold, hparams, tmp_path / "one.safetensors")
+    other, _ = train(ssl, encoder, fold, {**hparams, "seed": 4}, tmp_path / "two.safetensors")
+    windows = np.random.default_rng(0).normal(0, 0.1, (11, WINDOW)).astype(np.float32)
+    ears = ssl["ssl_judge"].Ears({"some": windows[:3], "all": windows})
+    for one in (network, other):
+        heard = ears.scores(one)
+        with torch.inference_mode():
+            alone = one.score(one(torch.from_numpy(windows))).numpy()
+        np.testing.assert_allclose(heard["all"], alone, atol=1e-2)
+        np.testing.assert_array_equal(heard["some"].shape, (3,))
+    frames = ears.frames["all"]
+    ears.scores(network)
+    assert ears.frames["all"] is frames
+    with torch.no_grad():
+        network.encoder.network.conv1.bias.add_(1.0)
+    ears.scores(network)
+    assert ears.frames["all"] is not frames
