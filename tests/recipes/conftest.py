@@ -12,18 +12,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "open_voices"
 SCRIPTS = ("split", "cues", "judge", "bank", "pairs", "teacher", "export")
+COMMON = ROOT / "recipes" / "common"
+MINI_SCRIPTS = ("mini_corpus", "mini_layouts", "mini_source")
+RATE = 16_000
 CORPUS = ROOT.parent / "shared" / "corpus"
 
 
-def import_scripts() -> dict[str, ModuleType]:
-    """Import the recipe's modules; path and module table end as they were."""
-    scripts = [path.stem for path in RECIPE.glob("*.py")]
+def import_from(folder: Path, names: tuple[str, ...]) -> dict[str, ModuleType]:
+    """Import a folder's modules by bare name; path and module table end as they were."""
+    scripts = [path.stem for path in folder.glob("*.py")]
     shadowed = {name: sys.modules.pop(name) for name in scripts if name in sys.modules}
-    sys.path.insert(0, str(RECIPE))
+    sys.path.insert(0, str(folder))
     try:
-        return {name: importlib.import_module(name) for name in SCRIPTS}
+        return {name: importlib.import_module(name) for name in names}
     finally:
-        sys.path.remove(str(RECIPE))
+        sys.path.remove(str(folder))
         for name in scripts:
             sys.modules.pop(name, None)
         sys.modules.update(shadowed)
@@ -31,7 +34,26 @@ def import_scripts() -> dict[str, ModuleType]:
 
 @pytest.fixture(scope="session")
 def scripts() -> dict[str, ModuleType]:
-    return import_scripts()
+    return import_from(RECIPE, SCRIPTS)
+
+
+@pytest.fixture(scope="session")
+def mini_scripts() -> dict[str, ModuleType]:
+    pytest.importorskip("av", reason="PyAV carries most of the codecs")
+    return import_from(COMMON, MINI_SCRIPTS)
+
+
+@pytest.fixture(scope="session")
+def hum() -> Callable[..., np.ndarray]:
+    """A tone between two silences over a faint floor; its pitch names its system or speaker."""
+
+    def make(pitch: float, seed: int, seconds: float = 0.7) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        x = np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE)) / RATE)
+        x[:1_600] = x[-1_600:] = 0.0
+        return (0.4 * x + 1e-4 * rng.standard_normal(len(x))).astype(np.float32)
+
+    return make
 
 
 @pytest.fixture(scope="session")
