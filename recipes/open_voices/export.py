@@ -1,6 +1,7 @@
 """Calibrate a trained model on its held-out fold and write the bundle.
 
-    python export.py --data_folder ../../../shared/corpus --work work --name base \
+    python export.py --data_folder ../../../shared/corpus --work work \
+        --network work/base4/best.safetensors \
         --card ../../docs/model-card.md --out ../../src/voiceguard/assets/models/vg-base
 
 The calibration sees each held-out clip as recorded and through four channels, so that one map
@@ -33,13 +34,20 @@ from voiceguard.audio.telephony import g711_path
 from voiceguard.detect import calibration
 from voiceguard.detect.bundle import Manifest
 from voiceguard.export import export_bundle
+from voiceguard.export_ssl import export_ssl_bundle
 from voiceguard.metrics import act_dcf, cllr, eer, min_dcf
+from voiceguard.models import ssl_network
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
+from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network
 from voiceguard.training.augment import add_noise
 from voiceguard.training.codecs import CODECS, round_trip
 from voiceguard.training.corpus import Corpus, open_corpus
 
 Samples = npt.NDArray[np.float32]
+DESCRIPTIONS = {
+    "SpectralAASIST": "Spectral AASIST",
+    "SSLNetwork": "DistillMOS convolutions, fine-tuned, with a pooled head",
+}
 CHANNELS = ("clean", "g711", "gsm", "opus 14 kbit/s", "noise 15 dB")
 
 
@@ -55,16 +63,20 @@ def through(x: Samples, channel: str, rng: np.random.Generator) -> Samples:
     return add_noise(x, 15.0, rng) if channel.startswith("noise") else x
 
 
-def load_model(path: Path) -> SpectralAASIST:
-    """The averaged weights that ``train.py`` wrote."""
+def load_model(path: Path) -> SpectralAASIST | SSLNetwork:
+    """What ``train.py`` wrote, or a network of encoder and back end."""
     with safe_open(path, framework="pt") as stored:
-        config = json.loads(stored.metadata()["config"])
-    model = SpectralAASIST(SpectralAASISTConfig.from_dict(config))
+        header = stored.metadata()
+    if ssl_network.HEADER in header:
+        return load_ssl_network(path)
+    model = SpectralAASIST(SpectralAASISTConfig.from_dict(json.loads(header["config"])))
     model.load_state_dict(load_file(path))
     return model.eval()
 
 
-def score_clips(model: SpectralAASIST, clips: list[Samples]) -> npt.NDArray[np.float64]:
+def score_clips(
+    model: SpectralAASIST | SSLNetwork, clips: list[Samples]
+) -> npt.NDArray[np.float64]:
     """Raw score of the first window of each clip."""
     scores = []
     with torch.inference_mode():
@@ -75,7 +87,7 @@ def score_clips(model: SpectralAASIST, clips: list[Samples]) -> npt.NDArray[np.f
 
 
 def held_out_scores(
-    model: SpectralAASIST, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
+    model: SpectralAASIST | SSLNetwork, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[np.float64]]]:
     """Labels (True for bona fide) and scores by channel."""
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
@@ -118,17 +130,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", default="base")
+    parser.add_argument("--network", type=Path, required=True, help="trained weights")
     parser.add_argument("--fold", type=int, default=3)
     parser.add_argument("--released", nargs="*", default=[], help="as in the run's hparams")
+    parser.add_argument("--clips", type=int, default=0, help="held-out clips; 0 for all")
+    parser.add_argument("--weights", choices=("float32", "float16"), default="float32")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv.gz"))
     args = parser.parse_args()
     corpus = open_corpus(args.data_folder, args.work / "cache")
-    weights = args.work / args.name / "average.safetensors"
-    model = load_model(weights)
+    model = load_model(args.network)
     held_out = split(corpus.rows, args.fold, released=args.released).held_out
+    if args.clips and args.clips < len(held_out):
+        held_out = held_out[np.linspace(0, len(held_out) - 1, args.clips).astype(int)]
     bonafide, scores = held_out_scores(model, corpus, held_out, args.fold)
     write_scores(args.scores, bonafide, scores)
     labels = ["bonafide" if good else "spoof" for good in np.tile(bonafide, len(CHANNELS))]
@@ -141,7 +156,8 @@ def main() -> None:
         id=args.out.name,
         version=__version__,
         licence="Apache-2.0",
-        description="Spectral AASIST, trained on the open-voices corpus; 4 s windows, 16 kHz.",
+        description=f"{DESCRIPTIONS[type(model).__name__]}, trained on the open-voices corpus; "
+        "4 s windows, 16 kHz.",
         sample_rate=16_000,
         window_samples=WINDOW,
         hop_samples=WINDOW // 2,
@@ -150,15 +166,17 @@ def main() -> None:
         default_operating_point="balanced",
         provenance={
             "recipe": "recipes/open_voices",
-            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights_sha256": hashlib.sha256(args.network.read_bytes()).hexdigest(),
             "held_out_fold": str(args.fold),
             "released": " ".join(args.released),
         },
     )
     probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
-    export_bundle(
-        model, args.out, manifest=manifest, card=args.card.read_text("utf-8"), probe=probe
-    )
+    export = export_ssl_bundle if isinstance(model, SSLNetwork) else export_bundle
+    export(
+        model, args.out, manifest=manifest, card=args.card.read_text("utf-8"), probe=probe,
+        weights=args.weights,
+    )  # fmt: skip
     print(f"wrote {args.out}")
 
 

@@ -57,6 +57,19 @@ def test_stored_weights_come_back_with_their_sizes(export, model, tmp_path):
         assert torch.equal(loaded.state_dict()[name], weight)
 
 
+def test_a_network_with_an_encoder_comes_back_too(export, tmp_path):
+    from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+    from voiceguard.models.ssl_network import SSLNetwork, frame_network, save_ssl_network
+
+    encoder = DistillMOSEncoder(layers=[0], halving=3)
+    head = frame_network("mlp", dim=1024, n_layers=1, frames=201, hidden=4)
+    network = SSLNetwork(encoder, head, back_end="mlp").eval()
+    loaded = export.load_model(save_ssl_network(network, tmp_path / "best.safetensors"))
+    assert loaded.config == network.config
+    for name, weight in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight)
+
+
 def test_clips_are_scored_in_order_whatever_the_batch(export, model, make_voices):
     clips = [make_voices("spoof", seed)[: 4_000 + 100 * seed] for seed in range(18)]
     scores = export.score_clips(model, clips)

@@ -129,7 +129,8 @@ def bench(tmp_path_factory, recipe_folder, make_voices):
 @pytest.fixture(scope="module")
 def bundle(bench, recipe_folder):
     (bench / "CARD.md").write_text("# toy\n")
-    options = ["--data_folder", "corpus", "--work", "work", "--name", "straight", "--fold", "0"]
+    weights = "work/straight/average.safetensors"
+    options = ["--data_folder", "corpus", "--work", "work", "--network", weights, "--fold", "0"]
     export = recipe_folder / "export.py"
     succeed(export, *options, "--card", "CARD.md", "--out", "toy-bundle", cwd=bench)
     return bench / "toy-bundle"
