@@ -6,13 +6,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from voiceguard import Detector
 from voiceguard.audio.gate import GatePolicy
 from voiceguard.detect.bundle import Manifest
 from voiceguard.detect.engine import OnnxEngine
 from voiceguard.detect.graph_check import check_graph
-from voiceguard.errors import ModelError
+from voiceguard.errors import ModelError, ParameterError
+from voiceguard.export_float16 import FLOAT16_TOLERANCE, LEAST_VALUES
 from voiceguard.export_ssl import (
     TOLERANCE,
     export_ssl_bundle,
@@ -135,8 +137,29 @@ def test_convolutions_have_nothing_to_round():
         to_int8(graph)
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8):
+def test_a_graph_in_float16_is_half_as_large_and_scores_alike(probe):
+    """The spectrum's basis keeps its digits, so that the convolutions see no floor."""
+    network = network_of("convolutions", hidden=6)
+    full, halved = (
+        ssl_graph_bytes(network, window_samples=WINDOW, probe=probe, weights=weights)
+        for weights in ("float32", "float16")
+    )
+    assert len(halved) < 0.6 * len(full)
+    for given, want in zip(run(halved, network, probe), run(full, network, probe), strict=True):
+        limit = FLOAT16_TOLERANCE * max(1.0, np.abs(want).max())
+        assert 0 < np.abs(given - want).max() < limit
+    large = [
+        numpy_helper.to_array(tensor)
+        for tensor in onnx.load_from_string(halved).graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) >= LEAST_VALUES
+    ]
+    assert [tensor.shape for tensor in large] == [(322, 1, 320)]
+
+
+@pytest.mark.parametrize(
+    ("int8", "weights"), [(False, "float32"), (True, "float32"), (True, "float16")]
+)
+def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8, weights):
     network, graph = whisper
     manifest = Manifest(
         id="toy-ssl",
@@ -148,13 +171,24 @@ def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8):
         hop_samples=WINDOW // 2,
     )
     folder = export_ssl_bundle(
-        network, tmp_path / "toy-ssl", manifest=manifest, card="# toy\n", int8=int8
+        network,
+        tmp_path / "toy-ssl",
+        manifest=manifest,
+        card="# toy\n",
+        int8=int8,
+        weights=weights,
     )
     detector = Detector.load(folder, policy=GatePolicy.open())
     assert detector.manifest.embedding_dim == 6
     result = detector.score((probe[0], 16_000))
     wanted = run(to_int8(graph) if int8 else graph, network, probe[:1])[0][0]
-    assert result.score == pytest.approx(float(wanted), abs=1e-5)
+    allowed = 1e-5 if weights == "float32" else FLOAT16_TOLERANCE
+    assert result.score == pytest.approx(float(wanted), abs=allowed)
+
+
+def test_another_format_is_refused():
+    with pytest.raises(ParameterError, match="'weights' parameter of ssl_graph_bytes"):
+        ssl_graph_bytes(network_of("convolutions"), window_samples=WINDOW, weights="int4")
 
 
 def test_the_wav2vec_family_exports_too(probe):

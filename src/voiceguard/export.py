@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from voiceguard.errors import ModelError, ParameterError
+from voiceguard.export_float16 import Weights, check_weights, checked_float16, fixed_arrays
 
 if TYPE_CHECKING:
     from voiceguard.detect.bundle import Manifest
@@ -58,6 +59,7 @@ def export_onnx(
     *,
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
+    weights: Weights = "float32",
 ) -> Path:
     """Write a network as one ONNX file and check that it computes the same.
 
@@ -75,6 +77,9 @@ def export_onnx(
         Length that the graph takes.
     probe : np.ndarray [shape=(batch, window_samples)], optional
         Real audio to check parity on, besides noise.
+    weights : {"float32", "float16"}
+        How weights are stored; sums are in float32 either way. With float16 the file halves and
+        scores move by some thousandths, see :func:`voiceguard.export_float16.to_float16`.
 
     Returns
     -------
@@ -84,13 +89,17 @@ def export_onnx(
     Raises
     ------
     ParameterError
-        If the window is too short for the network or the probe has another shape.
+        If the window is too short for the network, the probe has another shape, or `weights` is
+        unknown.
     ModelError
-        If the front end cannot go into a graph, or ONNX Runtime differs by more than
-        :data:`TOLERANCE`; nothing is written then.
+        If the front end cannot go into a graph, ONNX Runtime differs by more than
+        :data:`TOLERANCE`, or float16 moves an output by more than
+        :data:`voiceguard.export_float16.FLOAT16_TOLERANCE`; nothing is written then.
     """
     target = Path(path)
-    target.write_bytes(graph_bytes(model, window_samples=window_samples, probe=probe))
+    target.write_bytes(
+        graph_bytes(model, window_samples=window_samples, probe=probe, weights=weights)
+    )
     return target
 
 
@@ -101,15 +110,16 @@ def graph_bytes(
     probe: NDArray[np.float32] | None = None,
     tolerance: float | None = None,
     reference: nn.Module | None = None,
+    weights: Weights = "float32",
 ) -> bytes:
     """Like :func:`export_onnx`, in memory.
 
     Parameters
     ----------
-    model, window_samples, probe
+    model, window_samples, probe, weights
         As for :func:`export_onnx`.
     tolerance : float, optional
-        Largest difference that is let pass; :data:`TOLERANCE` by default.
+        Largest difference from torch that is let pass, in float32; :data:`TOLERANCE` by default.
     reference : Module, optional
         Network that the graph has to agree with, where `model` stands for one that cannot be
         traced; by default `model` itself.
@@ -124,6 +134,7 @@ def graph_bytes(
     ParameterError, ModelError
         As :func:`export_onnx`.
     """
+    check_weights(weights, "graph_bytes")
     if not model.front_end.exportable:
         raise ModelError(
             f"Front end {type(model.front_end).__name__} runs outside torch and cannot go into an "
@@ -139,8 +150,11 @@ def graph_bytes(
     if reference is not None:
         graph = _Graph(copy.deepcopy(reference).cpu().float()).eval()
     allowed = TOLERANCE if tolerance is None else tolerance
-    _check_parity(graph, raw, _probes(window_samples, probe), allowed)
-    return raw
+    probes = probe_windows(window_samples, probe)
+    _check_parity(graph, raw, probes, allowed)
+    if weights == "float32":
+        return raw
+    return checked_float16(raw, exact=fixed_arrays(model), probes=probes)
 
 
 def export_bundle(
@@ -151,6 +165,7 @@ def export_bundle(
     card: str,
     probe: NDArray[np.float32] | None = None,
     extra_files: Mapping[str, bytes] | None = None,
+    weights: Weights = "float32",
 ) -> Path:
     """Write a network as a bundle; its configuration goes along as ``config.json``.
 
@@ -169,6 +184,8 @@ def export_bundle(
         Real audio to check parity on, besides noise.
     extra_files : mapping of str to bytes, optional
         More files for the bundle, by plain name.
+    weights : {"float32", "float16"}
+        As for :func:`export_onnx`.
 
     Returns
     -------
@@ -177,14 +194,14 @@ def export_bundle(
 
     Raises
     ------
-    ModelError
+    ParameterError, ModelError
         As :func:`export_onnx`.
     BundleError
         If the manifest does not hold together.
     """
     from voiceguard.detect.bundle import write_bundle
 
-    graph = graph_bytes(model, window_samples=manifest.window_samples, probe=probe)
+    graph = graph_bytes(model, window_samples=manifest.window_samples, probe=probe, weights=weights)
     complete = replace(manifest, embedding_dim=model.embedding_dim)
     files = {CONFIG_NAME: _config(model), **(extra_files or {})}
     return write_bundle(folder, graph=graph, manifest=complete, card=card, extra_files=files)
@@ -237,8 +254,10 @@ def _with_static_width(raw: bytes, width: int) -> bytes:
     return serialised
 
 
-def _probes(window_samples: int, probe: NDArray[np.float32] | None) -> list[NDArray[np.float32]]:
-    """Noise in a batch of one and of two, and the caller's audio."""
+def probe_windows(
+    window_samples: int, probe: NDArray[np.float32] | None
+) -> list[NDArray[np.float32]]:
+    """Windows that exports are compared on: noise, one and two at once, and the caller's audio."""
     noise = np.random.default_rng(0).normal(0.0, 0.1, (3, window_samples)).astype(np.float32)
     probes = [noise[:1], noise[1:]]
     if probe is not None:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voiceguard.errors import ModelError
-from voiceguard.export import CONFIG_NAME, graph_bytes
+from voiceguard.export import CONFIG_NAME, graph_bytes, probe_windows
+from voiceguard.export_float16 import Weights, check_weights, checked_float16, fixed_arrays
 from voiceguard.features.spectrum import PowerSpectrum
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
@@ -43,6 +44,7 @@ def ssl_graph_bytes(
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
     int8: bool = False,
+    weights: Weights = "float32",
 ) -> bytes:
     """Encoder and back end as one ONNX file, in memory; the batch is free.
 
@@ -56,6 +58,8 @@ def ssl_graph_bytes(
         Real audio to check parity on, besides noise.
     int8 : bool
         Round the weights of the encoder's linear layers to int8, see :func:`to_int8`.
+    weights : {"float32", "float16"}
+        How all other weights are stored, as for :func:`voiceguard.export.export_onnx`.
 
     Returns
     -------
@@ -64,19 +68,29 @@ def ssl_graph_bytes(
     Raises
     ------
     ParameterError
-        If the window is too short or too long for the encoder, or the probe has another shape.
+        If the window is too short or too long for the encoder, the probe has another shape, or
+        `weights` is unknown.
     ModelError
         If ONNX Runtime differs from torch by more than :data:`TOLERANCE` (in float32, before any
-        rounding), or `int8` finds no linear layer.
+        rounding), `int8` finds no linear layer, or float16 moves an output by more than
+        :data:`voiceguard.export_float16.FLOAT16_TOLERANCE`.
     """
+    check_weights(weights, "ssl_graph_bytes")
+    twin = traceable(network)
     raw = graph_bytes(
-        traceable(network),
+        twin,
         window_samples=window_samples,
         probe=probe,
         tolerance=TOLERANCE,
         reference=network,
     )
-    return to_int8(raw) if int8 else raw
+    if int8:
+        raw = to_int8(raw)
+    if weights == "float32":
+        return raw
+    return checked_float16(
+        raw, exact=fixed_arrays(twin), probes=probe_windows(window_samples, probe)
+    )
 
 
 def export_ssl_bundle(
@@ -87,6 +101,7 @@ def export_ssl_bundle(
     card: str,
     probe: NDArray[np.float32] | None = None,
     int8: bool = False,
+    weights: Weights = "float32",
 ) -> Path:
     """Write encoder and back end as a bundle that :meth:`voiceguard.Detector.load` reads.
 
@@ -100,7 +115,7 @@ def export_ssl_bundle(
         ``embedding_dim`` and file hashes are filled in here.
     card : str
         The model card, Markdown.
-    probe, int8
+    probe, int8, weights
         As for :func:`ssl_graph_bytes`. Fit the calibration on scores of the graph that is written:
         int8 moves them.
 
@@ -118,7 +133,13 @@ def export_ssl_bundle(
     """
     from voiceguard.detect.bundle import write_bundle
 
-    graph = ssl_graph_bytes(network, window_samples=manifest.window_samples, probe=probe, int8=int8)
+    graph = ssl_graph_bytes(
+        network,
+        window_samples=manifest.window_samples,
+        probe=probe,
+        int8=int8,
+        weights=weights,
+    )
     plain = {"network": type(network).__name__, **network.config.to_dict()}
     return write_bundle(
         folder,
@@ -253,7 +274,7 @@ class _PlainDistillMOS(DistillMOSEncoder):
     """DistillMOS with its spectrum by convolution and its attention written out."""
 
     def __init__(self, published: DistillMOSEncoder) -> None:
-        super().__init__(layers=published.layers)
+        super().__init__(layers=published.layers, halving=published.halving)
         self.load_state_dict(published.state_dict())
         self.basis = PowerSpectrum(n_fft=320, frame=320, hop=160)
         self.provenance = published.provenance
