@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from voiceguard.detect.bundle import read_bundle
+from voiceguard.detect.bundle import read_bundle, read_extra_files, write_bundle
 
 
 @pytest.fixture
@@ -47,6 +47,15 @@ def test_the_new_bundle_holds_the_fit(command, model, labelled, tmp_path):
     assert bundle.graph == read_bundle(model).graph
     assert "4000 human" in bundle.card.replace("\n", " ")
     assert "EER 15.8" in outcome.out or "EER 15." in outcome.out or "EER 16." in outcome.out
+
+
+def test_what_lies_beside_graph_and_card_is_kept(command, model, labelled, tmp_path):
+    old = read_bundle(model)
+    extra = {"config.json": b'{"sinc": true}', "weights.bin": bytes(range(9))}
+    write_bundle(model, graph=old.graph, manifest=old.manifest, card=old.card, extra_files=extra)
+    outcome = command("calibrate", labelled, "--out", tmp_path / "mine")
+    assert outcome.code == 0, outcome.err
+    assert read_extra_files(read_bundle(tmp_path / "mine")) == extra
 
 
 def test_scoring_with_it(command, model, labelled, tmp_path, wav):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from voiceguard.detect import bundle as bundle_module
-from voiceguard.detect.bundle import read_bundle, write_bundle
+from voiceguard.detect.bundle import read_bundle, read_extra_files, write_bundle
 from voiceguard.detect.calibration import Calibration
 from voiceguard.errors import BundleError, IntegrityError
 from voiceguard.results import OperatingPoint
@@ -107,6 +107,26 @@ def test_extra_files_do_not_replace_the_others(tmp_path, manifest, make_graph, n
         write_bundle(
             tmp_path / "b", graph=make_graph(), manifest=manifest, card="", extra_files={name: b""}
         )
+
+
+def test_extra_files_are_read_and_verified_anew(tmp_path, manifest, make_graph):
+    extra = {"config.json": b"{}", "model.safetensors": b"123"}
+    bundle = read_bundle(
+        write_bundle(
+            tmp_path / "b", graph=make_graph(), manifest=manifest, card="", extra_files=extra
+        )
+    )
+    assert read_extra_files(bundle) == extra
+    (tmp_path / "b" / "config.json").write_bytes(b"[]")
+    with pytest.raises(IntegrityError, match=r"config\.json"):
+        read_extra_files(bundle)
+    (tmp_path / "b" / "config.json").unlink()
+    with pytest.raises(BundleError, match=r"no plain file 'config\.json'"):
+        read_extra_files(bundle)
+
+
+def test_a_bundle_of_graph_and_card_has_no_extra_files(make_bundle):
+    assert read_extra_files(read_bundle(make_bundle())) == {}
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "CARD.md"])

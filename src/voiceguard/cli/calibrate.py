@@ -52,7 +52,7 @@ def calibrate(
     speakers, channels and synthesis systems as you can: the rates hold for such data only.
     """
     from voiceguard.detect import calibration, registry
-    from voiceguard.detect.bundle import read_bundle, write_bundle
+    from voiceguard.detect.bundle import read_bundle, read_extra_files, write_bundle
 
     bundle = read_bundle(registry.locate(model))
     values, names = _labelled(scores) if labels is None else _matched(scores, labels)
@@ -61,7 +61,13 @@ def calibrate(
     points = calibration.operating_points(fitted.apply(values), names, data=named)
     manifest = _recalibrated(bundle.manifest, fitted, points, bundle.info.sha256, new_id)
     card = bundle.card.rstrip() + "\n\n" + _section(fitted, points, names)
-    folder = write_bundle(out, graph=bundle.graph, manifest=manifest, card=card)
+    folder = write_bundle(
+        out,
+        graph=bundle.graph,
+        manifest=manifest,
+        card=card,
+        extra_files=read_extra_files(bundle),
+    )
     _report(fitted, points, values, names)
     output.write(f"Score with it: voiceguard score FILE --model {folder}\n")
 

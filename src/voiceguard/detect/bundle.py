@@ -20,7 +20,7 @@ from voiceguard.detect.manifest import FORMAT, Manifest
 from voiceguard.errors import BundleError, IntegrityError
 from voiceguard.results import ModelInfo
 
-__all__ = ["FORMAT", "Bundle", "Manifest", "read_bundle", "write_bundle"]
+__all__ = ["FORMAT", "Bundle", "Manifest", "read_bundle", "read_extra_files", "write_bundle"]
 
 MANIFEST_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
@@ -152,6 +152,34 @@ def read_bundle(folder: str | Path) -> Bundle:
     check_graph(kept[GRAPH_NAME])
     card = kept[CARD_NAME].decode("utf-8", "replace")
     return Bundle(manifest=manifest, graph=kept[GRAPH_NAME], card=card, folder=home)
+
+
+def read_extra_files(bundle: Bundle) -> dict[str, bytes]:
+    """Read and verify what a bundle holds beside graph and card.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        One that was read; its folder must still be there.
+
+    Returns
+    -------
+    dict of str to bytes
+        By plain name, as :func:`write_bundle` takes them; empty where there are none.
+
+    Raises
+    ------
+    BundleError
+        If a file is absent, too large or no plain file.
+    IntegrityError
+        If a file is not the one whose SHA-256 is on record.
+    """
+    contents: dict[str, bytes] = {}
+    for name, digest in bundle.manifest.files.items():
+        if name not in (GRAPH_NAME, CARD_NAME):
+            contents[name] = _read(bundle.folder, name, MAX_FILE_BYTES)
+            _verify(contents[name], digest, bundle.folder / name)
+    return contents
 
 
 def _manifest(content: bytes, home: Path) -> Manifest:
