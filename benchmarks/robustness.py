@@ -6,12 +6,11 @@ r"""Error rates of detectors when a recording is disturbed, condition by conditi
 Some eighty conditions, each one change at one strength: noise, rooms, telephone lines, every codec
 that training knows at every rate, chains of two codecs, resampling, speed, tempo and pitch,
 clipping, silence, level, replay by a simulated device, lost packets. Each is drawn from
-(``--seed``, condition, clip). With ``--network`` comes a white-box attack on the network in that file, on
-``--attack-clips`` of the synthetic clips; the bundles then hear what was made against the network.
+(``--seed``, condition, clip). With ``--network`` comes a white-box attack on the network in that
+file, on ``--attack-clips`` of the synthetic clips; the bundles then hear what was made against it.
 
 A system hears one window: the first of each clip, through its own graph and calibration, without
-the quality gate. ``--clips`` clips are used, half of either class, as many of each
-system as can be.
+the quality gate. ``--clips`` clips are used, half of either class, evenly over the systems.
 
 Every row goes to ``results.csv`` in ``--out`` as soon as it is known, and the disturbed audio to
 ``audio`` beside it (20 MB a condition for 160 clips): a run that was stopped goes on, a second one
