@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -22,7 +23,8 @@ def test_a_sound_installation(findings, model, command):
     code, found = findings()
     assert code == 0
     assert found["model tiny"]["ok"] is True
-    assert found["self-test"]["ok"] is True
+    assert found["self-test tiny"]["ok"] is True
+    assert found["default for files"]["detail"] == found["default for live"]["detail"] == "tiny"
     assert "CPUExecutionProvider" in found["ONNX Runtime providers"]["detail"]
     assert "BROKEN" not in command("doctor").out
 
@@ -30,7 +32,8 @@ def test_a_sound_installation(findings, model, command):
 def test_without_a_model(findings):
     code, found = findings()
     assert code == 1
-    assert found["default model"]["ok"] is False
+    for what in ("default for files", "default for live", "self-test"):
+        assert found[what]["ok"] is False
     assert found["numpy"]["ok"] is True, "the other checks go on"
 
 
@@ -71,4 +74,15 @@ def test_a_network_that_calls_silence_human(findings, model, monkeypatch):
     monkeypatch.setattr(OnnxEngine, "run", leaking)
     code, found = findings()
     assert code == 1
-    assert "a batch changes a window's score" in found["self-test"]["detail"]
+    assert "a batch changes a window's score" in found["self-test tiny"]["detail"]
+
+
+def test_both_defaults_are_tested(findings, model):
+    for name in ("vg-base", "vg-small"):
+        shutil.copytree(model, model.with_name(name))
+    (model.with_name("vg-small") / "model.onnx").write_bytes(b"damaged")
+    code, found = findings()
+    assert code == 1
+    assert found["self-test vg-base"]["ok"] is True
+    assert found["self-test vg-small"]["ok"] is False
+    assert found["default for live"]["detail"] == "vg-small"

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from voiceguard.features.ssl.registry import ENCODERS, user_encoders
+
 FIXTURES = Path(__file__).parents[2].parent / "shared" / "fixtures" / "aasist"
+
+
+def pulled_path(name):
+    return user_encoders() / name / ENCODERS[name].file_name
 
 
 def test_list(command, model):
@@ -21,7 +28,31 @@ def test_list_as_json(command, model):
     rows = {row["name"]: row for row in json.loads(command("models", "list", "--json").out)}
     assert rows["tiny"]["calibrated"] is True
     assert rows["tiny"]["folder"] == str(model)
+    assert rows["tiny"]["default_for"] == ["files", "live"]
     assert rows["aasist"]["origin"] == "on record"
+    assert rows["aasist"]["default_for"] == []
+
+
+def test_list_says_which_default_is_whose(command, model):
+    for name in ("vg-base", "vg-small"):
+        shutil.copytree(model, model.with_name(name))
+    rows = {row["name"]: row for row in json.loads(command("models", "list", "--json").out)}
+    wanted = {"tiny": [], "vg-base": ["files"], "vg-small": ["live"]}
+    assert {name: rows[name]["default_for"] for name in wanted} == wanted
+
+
+def test_encoders_are_listed_with_what_was_pulled(command, model):
+    file = pulled_path("whisper-tiny.en")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    listed = json.loads(command("models", "list", "--json").out)
+    rows = {row["name"]: row for row in listed if row["kind"] == "encoder"}
+    assert set(rows) == set(ENCODERS)
+    assert rows["whisper-tiny.en"]["origin"] == "user"
+    assert rows["whisper-tiny.en"]["folder"] == str(file.parent)
+    assert rows["wavlm-large"]["origin"] == "on record"
+    assert rows["wavlm-large"]["folder"] is None
+    assert "wavlm-large" in command("models", "list").out
 
 
 def test_list_survives_a_broken_model(command, model):

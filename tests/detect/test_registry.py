@@ -25,6 +25,7 @@ from voiceguard.errors import (
     IntegrityError,
     MissingExtraError,
     ModelError,
+    ParameterError,
     UnknownModelError,
 )
 
@@ -61,6 +62,32 @@ def test_names_lead_to_folders(homes, make_bundle):
     assert registry.locate("mine") == mine
     assert registry.locate(mine) == mine
     assert registry.locate(str(mine)) == mine
+
+
+def test_each_use_has_its_own_default(homes, make_bundle):
+    folders = {
+        name: place(make_bundle(name, id=name), homes["bundled"], name)
+        for name in ("another", "vg-base", "vg-small")
+    }
+    for use, name in (("files", "vg-base"), ("live", "vg-small")):
+        assert registry.default_model(use) == folders[name]
+        assert registry.locate(None, use=registry.Use(use)) == folders[name]
+        assert Detector.load(use=use).score((np.zeros(16_000), 16_000)).model.id == name
+    assert Detector.load().model.id == "vg-base"
+    assert Detector.load("another", use="live").model.id == "another"
+
+
+def test_a_users_model_is_no_default(homes, make_bundle):
+    only = place(make_bundle("a"), homes["bundled"], "only")
+    place(make_bundle("b"), homes["user"], "vg-small")
+    assert registry.default_model("live") == only
+
+
+def test_no_other_use_is_known(homes, make_bundle):
+    named = place(make_bundle("a"), homes["bundled"], "vg-base")
+    for name in (None, named):
+        with pytest.raises(ParameterError, match=r"'files', 'live'.*Got 'calls'"):
+            Detector.load(name, use="calls")
 
 
 def test_a_bundled_model_is_not_hidden(homes, make_bundle):

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voiceguard._version import __version__
 from voiceguard.cli import output
+from voiceguard.errors import UnknownModelError
+
+if TYPE_CHECKING:
+    from voiceguard.detect.registry import Use
 
 _NEEDED = ("numpy", "soundfile", "soxr", "onnxruntime", "scikit-learn", "librosa", "typer", "rich")
 _EXTRAS = {
@@ -46,7 +52,7 @@ def doctor(
     findings = [Finding("voiceguard", None, f"{__version__} on {_machine()}"), *_packages()]
     for what, check in _CHECKS.items():
         findings.append(_run(what, check))
-    findings += [*_models(), _run("self-test", _self_test)]
+    findings += [*_models(), *_self_tests()]
     if as_json:
         output.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
     else:
@@ -133,7 +139,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
 
 
 def _models() -> list[Finding]:
-    """Verify each model on this machine, and that one is bundled."""
+    """Verify each model on this machine, and that there is a default for each use."""
     from voiceguard.detect import registry
     from voiceguard.detect.bundle import read_bundle
 
@@ -145,17 +151,37 @@ def _models() -> list[Finding]:
         return check
 
     found = [_run(f"model {model.name}", whole(model)) for model in registry.installed()]
-    default = _run("default model", lambda: registry.default_model().name)
-    return [*found, default]
+    for use in registry.Use:
+        found.append(_run(f"default for {use.value}", partial(_default, use)))
+    return found
 
 
-def _self_test() -> str:
-    """Run the default model on noise, alone and in a batch, and the detector from end to end."""
+def _default(use: Use) -> str:
+    from voiceguard.detect import registry
+
+    return registry.default_model(use).name
+
+
+def _self_tests() -> list[Finding]:
+    """Test each default model once."""
+    from voiceguard.detect import registry
+
+    uses: dict[str, Use] = {}
+    for use in registry.Use:
+        with suppress(UnknownModelError):
+            uses.setdefault(_default(use), use)
+    if not uses:
+        return [_run("self-test", partial(_self_test, registry.Use.FILES))]
+    return [_run(f"self-test {name}", partial(_self_test, use)) for name, use in uses.items()]
+
+
+def _self_test(use: Use) -> str:
+    """Run a default model on noise, alone and in a batch, and the detector from end to end."""
     import numpy as np
 
     from voiceguard.detect.detector import Detector
 
-    detector = Detector.load()
+    detector = Detector.load(use=use)
     length = detector.manifest.window_samples
     noise = np.random.default_rng(0).normal(0.0, 0.1, (3, length)).astype(np.float32)
     together = detector.engine.run(noise)[0]

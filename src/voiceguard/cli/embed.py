@@ -44,9 +44,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="HDF5 file; what it holds already is not redone.")],
     model: Annotated[
         str | None,
-        typer.Option(
-            help="lfcc, cqcc, mfcc, log-mel ..., a bundle or an encoder; the bundled one."
-        ),
+        typer.Option(help="lfcc, cqcc, mfcc, log-mel ..., a bundle or an encoder; vg-base."),
     ] = None,
     layer: Annotated[
         str | None, typer.Option(help="Layer of an encoder, by number, or all; the last.")

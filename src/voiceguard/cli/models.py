@@ -31,30 +31,23 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _Json = False) -> None:
-    """List the models on this machine and those that can be pulled."""
+    """List the models on this machine, and the models and encoders that can be pulled."""
     from voiceguard.detect import registry
 
     here = [_described(model.name, model.origin, model.folder) for model in registry.installed()]
     names = {model["name"] for model in here}
     there = [
-        {
-            "name": entry.name,
-            "origin": "on record",
-            "folder": None,
-            "version": None,
-            "licence": entry.licence,
-            "calibrated": False,
-            "description": entry.description,
-        }
+        _on_record(entry.name, entry.licence, entry.description)
         for entry in registry.ENTRIES
         if entry.name not in names
     ]
+    encoders = _encoders()
     if as_json:
-        output.write(json.dumps(here + there, indent=2) + "\n")
+        output.write(json.dumps(here + there + encoders, indent=2) + "\n")
         return
-    output.show(_listing(here + there))
-    if there:
-        output.write("Models on record are fetched with: voiceguard models pull NAME\n")
+    output.show(_listing(here + there + encoders))
+    output.write("What is on record is fetched with: voiceguard models pull NAME\n")
+    output.write("Encoders give embeddings and features, no verdicts: voiceguard embed --model\n")
 
 
 def info(
@@ -154,8 +147,51 @@ def _read(name: str) -> Bundle:
     return read_bundle(registry.locate(name))
 
 
+def _on_record(name: str, licence: str, description: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": "detector",
+        "origin": "on record",
+        "default_for": [],
+        "folder": None,
+        "version": None,
+        "licence": licence,
+        "calibrated": False,
+        "description": description,
+        **more,
+    }
+
+
+def _encoders() -> list[dict[str, Any]]:
+    """Self-supervised encoders on record; those that were pulled with their folder."""
+    from voiceguard.features.ssl.registry import ENCODERS, user_encoders
+
+    rows = []
+    for entry in ENCODERS.values():
+        file = user_encoders() / entry.name / entry.file_name
+        there = {"origin": "user", "folder": str(file.parent)} if file.is_file() else {}
+        about = f"Encoder, {entry.architecture}, {entry.size / 1e6:,.0f} MB."
+        rows.append(_on_record(entry.name, entry.licence, about, kind="encoder", **there))
+    return rows
+
+
+def _default_for(origin: str, folder: Path) -> list[str]:
+    """Uses that a bundled model is the default of."""
+    from voiceguard.detect import registry
+
+    if origin != "bundled":
+        return []
+    return [use.value for use in registry.Use if registry.default_model(use) == folder]
+
+
 def _described(name: str, origin: str, folder: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": name, "origin": origin, "folder": str(folder)}
+    row: dict[str, Any] = {
+        "name": name,
+        "kind": "detector",
+        "origin": origin,
+        "default_for": _default_for(origin, folder),
+        "folder": str(folder),
+    }
     try:
         manifest = _read(str(folder.absolute())).manifest
     except VoiceguardError as error:
@@ -174,18 +210,25 @@ def _listing(models: list[dict[str, Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("name", "where", "version", "licence", "calibrated", "description")
+    table = Table("name", "where", "default for", "version", "licence", "calibrated", "description")
     for model in models:
         cells = (
             model["name"],
             model["origin"],
+            ", ".join(model["default_for"]) or "-",
             model["version"] or "-",
             model["licence"] or "-",
-            "yes" if model["calibrated"] else "no",
+            _calibrated(model),
             model["description"],
         )
         table.add_row(*(Text(output.printable(cell)) for cell in cells))
     return table
+
+
+def _calibrated(model: dict[str, Any]) -> str:
+    if model["kind"] == "encoder":
+        return "-"
+    return "yes" if model["calibrated"] else "no"
 
 
 def _facts(bundle: Bundle) -> str:

@@ -47,7 +47,7 @@ def score(
         typer.Argument(metavar="PATH", help="Files, folders, patterns, or - for stdin."),
     ],
     model: Annotated[
-        str | None, typer.Option(help="Id of a model or folder of a bundle; the bundled one.")
+        str | None, typer.Option(help="Id of a model or folder of a bundle; vg-base.")
     ] = None,
     operating_point: Annotated[
         str | None, typer.Option(help="Where the line is drawn, by name; the model's default.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from voiceguard.detect.detector import Detector, score
     from voiceguard.detect.engine import OnnxEngine
     from voiceguard.detect.outputs import Embedding, Row
-    from voiceguard.detect.registry import RegistryEntry, pull
+    from voiceguard.detect.registry import RegistryEntry, Use, pull
 
 _HOMES = {
     "Bundle": "bundle",
@@ -28,6 +28,7 @@ _HOMES = {
     "score": "detector",
     "OnnxEngine": "engine",
     "RegistryEntry": "registry",
+    "Use": "registry",
     "pull": "registry",
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "OnnxEngine",
     "RegistryEntry",
     "Row",
+    "Use",
     "pull",
     "read_bundle",
     "score",

@@ -18,6 +18,7 @@ from voiceguard.detect import registry
 from voiceguard.detect.bundle import Bundle, Manifest, read_bundle
 from voiceguard.detect.engine import OnnxEngine
 from voiceguard.detect.outputs import Embedding, Row, lightened
+from voiceguard.detect.registry import Use
 from voiceguard.detect.sources import SAMPLE_RATE, take
 from voiceguard.detect.verdict import Rule, Window, choose_rule, judge_channel, most_suspicious
 from voiceguard.detect.windows import cut, plan
@@ -79,6 +80,7 @@ class Detector:
         cls,
         name: str | os.PathLike[str] | None = None,
         *,
+        use: Use | str = Use.FILES,
         threads: int = 1,
         policy: GatePolicy | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
@@ -89,7 +91,11 @@ class Detector:
         ----------
         name : str or path, optional
             Id of a bundled, pulled or imported model, or the folder of a bundle. A name that is
-            both is taken as an id; write ``./name`` for the folder. By default the bundled model.
+            both is taken as an id; write ``./name`` for the folder. By default the bundled model
+            for `use`.
+        use : Use or str
+            What the default model is for: ``files`` (recordings and voicemail; ``vg-base``) or
+            ``live`` (calls while they run; ``vg-small``). Without effect where a model is named.
         threads : int
             Threads inside one call; 1 suits a service that scores many calls at once.
         policy : GatePolicy, optional
@@ -108,9 +114,9 @@ class Detector:
         BundleError, IntegrityError
             If the bundle is refused.
         ParameterError
-            If `threads` is no int >= 1.
+            If `threads` is no int >= 1, or there is no such use.
         """
-        bundle = read_bundle(registry.locate(name))
+        bundle = read_bundle(registry.locate(name, use=use))
         return cls.from_bundle(bundle, threads=threads, policy=policy, providers=providers)
 
     @classmethod
@@ -342,7 +348,7 @@ class Detector:
 
 
 def score(source: Source | Audio | NDArray[Any], **options: Any) -> Result:
-    """Judge one input with the bundled model: :meth:`Detector.score` in one line.
+    """Judge one input with the bundled model for files: :meth:`Detector.score` in one line.
 
     The first call loads the model, some tenths of a second, and keeps it for the process; a
     :class:`Detector` of your own lets you choose the model and when it is loaded.

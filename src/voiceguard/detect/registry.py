@@ -11,11 +11,13 @@ import importlib.util
 import os
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from voiceguard.detect.bundle import MANIFEST_NAME, read_bundle
@@ -23,6 +25,7 @@ from voiceguard.errors import (
     IntegrityError,
     MissingExtraError,
     ModelError,
+    ParameterError,
     UnknownModelError,
 )
 
@@ -33,6 +36,20 @@ _AUTHORS = "https://raw.githubusercontent.com/clovaai/aasist/main/models/weights
 
 Opener = Callable[[str], Any]
 """Opens a URL: gives a context manager whose value has ``read(n)``."""
+
+
+class Use(str, Enum):
+    """What a default model is chosen for."""
+
+    FILES = "files"
+    """Recordings and voicemail, judged after the fact: accuracy before speed."""
+
+    LIVE = "live"
+    """Calls judged while they run, many at once on one machine: speed before accuracy."""
+
+
+DEFAULTS: Mapping[Use, str] = MappingProxyType({Use.FILES: "vg-base", Use.LIVE: "vg-small"})
+"""Bundled model that applies for each use where none is named."""
 
 
 @dataclass(frozen=True)
@@ -150,16 +167,33 @@ def installed() -> tuple[Installed, ...]:
     return tuple(found.values())
 
 
-def default_model() -> Path:
-    """Folder of the model that applies where none is named: the bundled one, first by name.
+def default_model(use: Use | str = Use.FILES) -> Path:
+    """Folder of the model that applies where none is named.
+
+    Parameters
+    ----------
+    use : Use or str
+        ``files`` or ``live``.
+
+    Returns
+    -------
+    Path
+        That of :data:`DEFAULTS`; in a package that was built without it, the first bundled one by
+        name.
 
     Raises
     ------
+    ParameterError
+        If there is no such use.
     UnknownModelError
-        If the package carries none.
+        If the package carries no model.
     """
-    for folder in _bundles(bundled_models()):
-        return folder
+    wanted = DEFAULTS[_use(use)]
+    bundled = {folder.name: folder for folder in _bundles(bundled_models())}
+    if wanted in bundled:
+        return bundled[wanted]
+    if bundled:
+        return next(iter(bundled.values()))
     raise UnknownModelError(
         "This installation carries no bundled model. Name one, or the folder of a bundle; "
         "'voiceguard models list' shows what there is."
@@ -196,16 +230,30 @@ def find(name: str) -> Path:
     raise _unknown(name, [*here, *on_record])
 
 
-def locate(name: str | os.PathLike[str] | None) -> Path:
+def locate(name: str | os.PathLike[str] | None, *, use: Use | str = Use.FILES) -> Path:
     """Folder of a model by name, of a bundle by path, or of the default model for None.
+
+    Parameters
+    ----------
+    name : str or path, optional
+        Id of a model, or folder of a bundle.
+    use : Use or str
+        Which default applies where `name` is None.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
+    ParameterError
+        If there is no such use.
     UnknownModelError
         If it is neither a model on this machine nor written like a path.
     """
+    chosen = _use(use)
     if name is None:
-        return default_model()
+        return default_model(chosen)
     if not isinstance(name, str):
         return Path(name)
     if any(model.name == name for model in installed()):
@@ -271,6 +319,16 @@ def pull(
         from voiceguard.importers import import_checkpoint
 
         return import_checkpoint(wanted.kind, file, out=target, variant=wanted.variant)
+
+
+def _use(use: Use | str) -> Use:
+    try:
+        return Use(use)
+    except ValueError:
+        raise ParameterError(
+            f"The 'use' parameter must be one of {[each.value for each in Use]}. "
+            f"Got {use!r} instead."
+        ) from None
 
 
 def _bundles(home: Path) -> Iterator[Path]:
