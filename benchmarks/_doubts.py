@@ -15,6 +15,7 @@ from voiceguard.audio.quality import assess
 
 NEIGHBOURS = 10
 FOLDS = 5
+QUIET_DB = 60.0
 QUALITIES = ("speech_s", "snr_db", "clipped", "music", "bandwidth_hz", "level_dbfs", "silence")
 Clip = Callable[[], Samples]
 
@@ -49,28 +50,36 @@ class Windows:
 
 
 def hear(
-    detector: Detector, clips: Sequence[Clip], rows: Sequence[Mapping[str, str]], channel: str
+    detector: Detector,
+    clips: Sequence[Clip],
+    rows: Sequence[Mapping[str, str]],
+    channel: str,
+    *,
+    measured: bool = True,
 ) -> Windows:
-    """Score, embed and measure the first window of each clip through a channel."""
+    """Score, embed and (if asked) measure the first window of each clip through a channel."""
     size, calibration = detector.manifest.window_samples, detector.manifest.calibration
-    scores, vectors, measured = [], [], []
+    scores, vectors, qualities = [], [], []
     for clip in clips:
         x = CHANNELS[channel](clip()[:size])
         score, vector = detector.engine.run(np.resize(x, (1, size)))
-        quality = assess(x).overall
         scores.append(float(score[0]))
         vectors.append(vector[0])
-        values = [getattr(quality, name) for name in QUALITIES]
-        measured.append([np.nan if value is None else value for value in values])
-    found = np.array(scores) if calibration is None else calibration.apply(scores)
+        qualities.append(_measures(x) if measured else [np.nan] * len(QUALITIES))
     return Windows(
         np.array([row["label"] == "bonafide" for row in rows]),
         np.array([row["group"] for row in rows]),
         np.array([family(row) if "origin" in row else row["system"] for row in rows]),
-        found,
+        np.array(scores) if calibration is None else calibration.apply(scores),
         np.array(vectors, dtype=np.float64),
-        np.array(measured, dtype=np.float64),
+        np.array(qualities, dtype=np.float64),
     )
+
+
+def _measures(x: Samples) -> list[float]:
+    quality = assess(x).overall
+    values = (getattr(quality, name) for name in QUALITIES)
+    return [np.nan if value is None else float(value) for value in values]
 
 
 def stored(path: Path, make: Callable[[], Windows]) -> Windows:
@@ -122,7 +131,7 @@ def doubts(windows: Windows, distance: Distance, threshold: float) -> dict[str, 
     """Measures of doubt by name; the higher, the sooner a verdict is withheld."""
     of = dict(zip(QUALITIES, windows.quality.T, strict=True))
     # Where no noise was heard between words there is nothing to doubt.
-    snr = np.where(np.isnan(of["snr_db"]), np.nanmax(of["snr_db"]), of["snr_db"])
+    snr = np.fmin(of["snr_db"], QUIET_DB)
     return {
         "distance to the threshold": -np.abs(windows.llr - threshold),
         "little speech": -of["speech_s"],

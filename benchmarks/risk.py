@@ -192,7 +192,9 @@ def hear_sets(held: Held, args: argparse.Namespace) -> dict[str, dict[str, Windo
     for name, (clips, rows) in sets(held, args.wild, args.clips).items():
         for channel in CHANNEL_TITLES:
             path = args.out / f"risk_{name.replace(' ', '_')}_{channel}_{key}.npz"
-            make = functools.partial(hear, held.detector, clips, rows, channel)
+            make = functools.partial(
+                hear, held.detector, clips, rows, channel, measured=name != "training"
+            )
             found.setdefault(name, {})[channel] = stored(path, make)
     return found
 
