@@ -235,14 +235,15 @@ def test_a_detector_never_changes(detector):
         detector.policy = GatePolicy()
 
 
-def test_a_bad_file_never_stops_the_rest(detector, voice, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_bad_file_never_stops_the_rest(detector, voice, tmp_path, workers):
     good = tmp_path / "good.wav"
     good.write_bytes(wav_bytes(voice(2.0, 5.0)))
     text = tmp_path / "text.wav"
     text.write_text("no audio")
     sources = [good, text, tmp_path / "absent.wav", voice(1.0), 7, good]
     seen = []
-    rows = list(detector.score_many(iter(sources), on_progress=seen.append))
+    rows = list(detector.score_many(iter(sources), workers=workers, on_progress=seen.append))
     assert rows == seen
     assert [row.source is source for row, source in zip(rows, sources, strict=True)] == [True] * 6
     assert [row.error is None for row in rows] == [True, False, False, False, False, True]
@@ -279,6 +280,20 @@ def test_score_many_checks_its_arguments_at_once(detector):
         detector.score_many([], operating_point="other")
     with pytest.raises(ParameterError, match="prior_spoof"):
         detector.score_many([], prior_spoof=2.0)
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, 2.0, "2"])
+def test_the_number_of_workers_is_checked_at_once(detector, workers):
+    with pytest.raises(ParameterError, match="'workers' parameter of score_many must be an int"):
+        detector.score_many([], workers=workers)
+
+
+def test_several_at_a_time_give_what_each_gives_alone(detector, voice):
+    sources = [(voice(2.0 + i / 7, float(i - 5), seed=i), RATE) for i in range(10)]
+    alone = [replace(detector.score(source), elapsed_s=0.0) for source in sources]
+    rows = list(detector.score_many(sources, workers=3))
+    assert [replace(row.result, elapsed_s=0.0) for row in rows] == alone
+    assert len({result.score for result in alone}) == 10
 
 
 def test_score_many_draws_one_source_at_a_time(detector, voice):

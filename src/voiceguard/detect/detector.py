@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,11 +19,12 @@ from voiceguard.detect import registry
 from voiceguard.detect.bundle import Bundle, Manifest, read_bundle
 from voiceguard.detect.engine import OnnxEngine
 from voiceguard.detect.outputs import Embedding, Row, lightened
+from voiceguard.detect.pool import in_order
 from voiceguard.detect.registry import Use
 from voiceguard.detect.sources import SAMPLE_RATE, take
 from voiceguard.detect.verdict import Rule, Window, choose_rule, judge_channel, most_suspicious
 from voiceguard.detect.windows import cut, plan
-from voiceguard.errors import BundleError
+from voiceguard.errors import BundleError, ParameterError
 from voiceguard.results import ChannelResult, ModelInfo, OperatingPoint, Result
 
 UNCALIBRATED = (
@@ -190,40 +192,55 @@ class Detector:
         self,
         sources: Iterable[Any],
         *,
+        workers: int = 1,
         on_progress: Callable[[Row], None] | None = None,
         operating_point: str | OperatingPoint | None = None,
         prior_spoof: float = 0.5,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Iterator[Row]:
-        """Judge many inputs, one after the other; a bad one never stops the rest.
+        """Judge many inputs; a bad one never stops the rest.
 
         Parameters
         ----------
         sources : iterable
-            Inputs as :meth:`score` takes them. They are drawn one at a time.
+            Inputs as :meth:`score` takes them. They are drawn one at a time, as rows are asked for.
+        workers : int
+            Inputs judged at a time, each in a thread; decoding and the network run side by side,
+            so as many as there are cores pay. With more than one, up to twice as many inputs are
+            drawn ahead, and held in memory where they are arrays.
         on_progress : callable, optional
-            Called with each row before it is given.
+            Called with each row before it is given, in the caller's thread.
         operating_point, prior_spoof, limits
             As in :meth:`score`; checked at once, not at the first row.
 
         Returns
         -------
         iterator of Row
-            One a source, in their order, with a result or an error.
+            One a source, in their order, with a result or an error. Closing it early waits for the
+            inputs that are being judged.
 
         Raises
         ------
         ParameterError
-            If the operating point is unknown or the prior is out of its domain.
+            If the operating point is unknown, the prior is out of its domain or `workers` is no
+            int >= 1.
         """
         choose_rule(self.manifest, operating_point, prior_spoof)
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ParameterError(
+                "The 'workers' parameter of score_many must be an int >= 1. "
+                f"Got {workers!r} instead."
+            )
+
+        def judge(source: Any) -> Row:
+            return self._row(source, operating_point, prior_spoof, limits)
 
         def rows() -> Iterator[Row]:
-            for source in sources:
-                row = self._row(source, operating_point, prior_spoof, limits)
-                if on_progress is not None:
-                    on_progress(row)
-                yield row
+            with closing(in_order(judge, sources, workers=workers)) as judged:
+                for row in judged:
+                    if on_progress is not None:
+                        on_progress(row)
+                    yield row
 
         return rows()
 
