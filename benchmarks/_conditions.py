@@ -204,8 +204,8 @@ def _levels() -> Iterator[Condition]:
     for ratio in (0.5, 0.25, 0.1):
         yield _plain(f"clip at {100 * ratio:g} %", "level", partial(clip, ratio=ratio))
     yield _drawn("silence trimmed", "silence", TrimSilence((40.0, 40.0)))
-    yield _drawn("silence padded, zeros", "silence", lambda x, rng: padded(x, 1.0, None, rng))
-    yield _drawn("silence padded, floor", "silence", lambda x, rng: padded(x, 1.0, -66.0, rng))
+    yield _drawn("silence padded with zeros", "silence", lambda x, rng: padded(x, 1.0, None, rng))
+    yield _drawn("silence padded with a floor", "silence", lambda x, rng: padded(x, 1.0, -66.0, rng))
     for peak in PEAKS_DBFS:
         yield _plain(f"peak {peak} dBFS", "level", lambda x, p=peak: pcm16(to_peak(x, p)))
 

@@ -33,7 +33,7 @@ _CHILD_WORDS = frozenset({"child", "children", "kid", "kids", "boy", "girl"})
 _ADULT_WORDS = frozenset({"adult", "man", "woman"})
 # Speakers of the Voice Conversion Challenges, and of AdaSpeech 2: F or M says it.
 _CODED_SEX = re.compile(r"VCC\d{4}_[ST]([FM])\d|_\d+([FM])$")
-_NARROW = re.compile(r"telephone|narrow|8k", re.IGNORECASE)
+_NARROW = re.compile(r"telephone|narrow|(?<!\d)8k", re.IGNORECASE)
 # Few values each, so that even a small group is worth a line.
 _NEVER_POOLED = ("sex", "age", "bandwidth")
 
