@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from voiceguard import metrics, protocols
 from voiceguard.cli import evaluate
 
 FIXTURES = Path(__file__).parents[2] / ".." / "shared" / "fixtures" / "metrics"
@@ -103,6 +104,31 @@ def test_a_column_that_parts_the_spoofs_only_keeps_all_bona_fide(run, tmp_path):
     assert [(row["group"], row["eer"]) for row in report["by"]["kind"]] == [("tts", 0), ("vc", 1)]
 
 
+def test_asv_scores_of_2021_give_the_t_dcf_of_the_subset(run, files, tmp_path):
+    keys, scores = [], []
+    for i in range(60):
+        kind = ("target", "nontarget", "spoof")[i % 3]
+        attack, part = ("A07" if kind == "spoof" else "bonafide"), ("eval", "progress")[i // 30]
+        keys.append(f"s{i % 4} u{i} alaw tx {attack} {kind} notrim {part}")
+        # Every verifier errs now and then; that of progress more often.
+        score = {"target": 1.0, "nontarget": -1.0, "spoof": 0.5}[kind] * (-1) ** (i % 10 == 0)
+        scores.append(f"s{i % 4} u{i} {score * (1 + i % 7) * (1 if i < 30 else (-1) ** (i % 4))}")
+    (tmp_path / "keys").write_text("\n".join(keys) + "\n")
+    (tmp_path / "asv").write_text("\n".join(scores) + "\n")
+    asv = ("--asv", tmp_path / "asv", "--asv-keys", tmp_path / "keys", "--json")
+    report = json.loads(run(*files, "--subset", "eval", *asv).stdout)
+    verifier = protocols.read_asv_scores_2021(tmp_path / "asv", tmp_path / "keys", subset="eval")
+    trials = protocols.read_trials(files[1], "asvspoof2021-la", subset="all")
+    matched = protocols.match(protocols.read_scores(files[0]), trials, subset="eval")
+    rates = metrics.asv_rates(verifier.target, verifier.nontarget, verifier.spoof)
+    expected = metrics.min_tdcf(
+        matched.bonafide_scores, matched.spoof_scores, asv=rates, version="2021"
+    )
+    assert report["metrics"]["min_tdcf_2021"] == expected.value
+    whole = json.loads(run(*files, "--subset", "all", *asv).stdout)
+    assert whole["metrics"]["min_tdcf_2021"] != expected.value
+
+
 def test_plots_are_drawn(run, files, tmp_path):
     pytest.importorskip("matplotlib")
     result = run(*files, "--subset", "all", "--plot", tmp_path / "plots")
@@ -151,6 +177,7 @@ def test_paths_match_by_stem(run, files):
         (["--subset", "all", "--by", "language"], "names no 'language'"),
         (["--subset", "all", "--format", "nonsense"], "must be one of"),
         (["--subset", "all", "--asv", "absent"], "absent cannot be read"),
+        (["--subset", "all", "--asv-keys", "keys"], "goes with '--asv' and '--subset'"),
     ],
 )
 def test_user_errors_are_one_clear_line(run, files, options, words):

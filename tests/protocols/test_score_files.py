@@ -164,3 +164,61 @@ def test_asv_score_faults(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(ProtocolError, match=words):
         protocols.read_asv_scores(path)
+
+
+# In the form of the key package of 2021 LA.
+ASV_KEYS = """\
+LA_0007-alaw-ita_tx LA_E_01-alaw-ita_tx alaw ita_tx bonafide target notrim eval
+LA_0007-alaw-ita_tx LA_E_02-alaw-ita_tx alaw ita_tx bonafide nontarget notrim eval
+LA_0012-alaw-ita_tx LA_E_02-alaw-ita_tx alaw ita_tx bonafide target notrim progress
+LA_0007-none-loc_tx LA_E_03-none-loc_tx none loc_tx A07 spoof notrim eval
+LA_0012-none-loc_tx LA_E_04-none-loc_tx none loc_tx A11 spoof notrim hidden_track
+"""
+ASV_SCORES = "".join(
+    f"{' '.join(line.split()[:2])} {i}.5\n" for i, line in enumerate(ASV_KEYS.splitlines())
+)
+
+
+def asv_2021(folder, *, scores=ASV_SCORES, keys=ASV_KEYS, subset="all"):
+    (folder / "asv").write_text(scores)
+    (folder / "keys").write_text(keys)
+    return protocols.read_asv_scores_2021(folder / "asv", folder / "keys", subset=subset)
+
+
+def test_asv_scores_of_2021_take_their_kind_from_the_keys(tmp_path):
+    found = asv_2021(tmp_path)
+    assert found.target.tolist() == [0.5, 2.5]
+    assert found.nontarget.tolist() == [1.5]
+    assert found.spoof.tolist() == [3.5, 4.5]
+
+
+def test_asv_scores_of_2021_are_those_of_the_subset(tmp_path):
+    found = asv_2021(tmp_path, subset="eval")
+    assert [found.target.tolist(), found.nontarget.tolist(), found.spoof.tolist()] == [
+        [0.5],
+        [1.5],
+        [3.5],
+    ]
+    with pytest.raises(ProtocolError, match=r"no trials of kind target, nontarget in .* 'hid"):
+        asv_2021(tmp_path, subset="hidden")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scores": ASV_SCORES + "a b 1\n"}, "keys holds fewer trials than .*asv"),
+        ({"keys": ASV_KEYS + ASV_KEYS}, "asv holds fewer trials than .*keys"),
+        (
+            {"scores": ASV_SCORES.replace("LA_0012-alaw-ita_tx LA_E_02", "LA_0012 LA_E_02")},
+            "asv, line 3: 'LA_0012-alaw-ita_tx LA_E_02-alaw-ita_tx' and a .* line 3 of .*keys",
+        ),
+        ({"scores": ASV_SCORES.replace(" 3.5", "")}, "asv, line 4: .* and a score were expected"),
+        ({"scores": ASV_SCORES.replace("1.5", "nan")}, "asv, line 2: the score must be a finite"),
+        ({"keys": ASV_KEYS.replace("spoof notrim eval", "spoof eval")}, "keys, line 4: speaker"),
+        ({"keys": ASV_KEYS.replace("nontarget", "bonafide")}, "keys, line 2: speaker, utterance"),
+        ({"scores": "", "keys": ""}, "asv holds no trials of kind target, nontarget, spoof"),
+    ],
+)
+def test_asv_score_faults_of_2021(tmp_path, change, words):
+    with pytest.raises(ProtocolError, match=words):
+        asv_2021(tmp_path, **change)

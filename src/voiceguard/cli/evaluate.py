@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from voiceguard.protocols import MismatchError, ScoredTrials
+    from voiceguard.protocols import AsvScores, MismatchError, ScoredTrials
 
 _LISTED = 20
 
@@ -46,6 +46,9 @@ def evaluate(
     asv: Annotated[
         Path | None, typer.Option(help="ASV scores of the same part: adds both min t-DCFs.")
     ] = None,
+    asv_keys: Annotated[
+        Path | None, typer.Option(help="Keys of the ASV scores, for those of 2021.")
+    ] = None,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Resamples for 95 % intervals; 0: none.")
     ] = 0,
@@ -74,7 +77,10 @@ def evaluate(
         matched = _load(
             scores, protocol, format, scores_format, subset, match, partial, lower_is_bonafide
         )
-        report = _report(matched, asv=asv, by=by or [], n_resamples=bootstrap, unit=bootstrap_by)
+        verifier = _verifier(asv, asv_keys, subset)
+        report = _report(
+            matched, asv=verifier, by=by or [], n_resamples=bootstrap, unit=bootstrap_by
+        )
         if plot is not None:
             report["plots"] = _draw(matched, scores.name, plot)
     except MismatchError as error:
@@ -109,8 +115,24 @@ def _load(
     return protocols.match(found, trials, subset=subset, key=match.value, partial=partial)
 
 
+def _verifier(asv: Path | None, keys: Path | None, subset: str | None) -> AsvScores | None:
+    from voiceguard import protocols
+    from voiceguard.errors import ParameterError
+
+    if keys is None:
+        return None if asv is None else protocols.read_asv_scores(asv)
+    if asv is None or subset is None:
+        raise ParameterError("The '--asv-keys' option goes with '--asv' and '--subset'.")
+    return protocols.read_asv_scores_2021(asv, keys, subset=subset)
+
+
 def _report(
-    matched: ScoredTrials, *, asv: Path | None, by: list[str], n_resamples: int, unit: str | None
+    matched: ScoredTrials,
+    *,
+    asv: AsvScores | None,
+    by: list[str],
+    n_resamples: int,
+    unit: str | None,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "n_bonafide": len(matched.bonafide),
@@ -124,8 +146,8 @@ def _report(
     return report
 
 
-def _figures(matched: ScoredTrials, asv: Path | None) -> dict[str, float]:
-    from voiceguard import metrics, protocols
+def _figures(matched: ScoredTrials, asv: AsvScores | None) -> dict[str, float]:
+    from voiceguard import metrics
 
     bonafide, spoof = matched.bonafide_scores, matched.spoof_scores
     equal = metrics.eer(bonafide, spoof)
@@ -139,8 +161,7 @@ def _figures(matched: ScoredTrials, asv: Path | None) -> dict[str, float]:
         "ece": metrics.ece(bonafide, spoof).value,
     }
     if asv is not None:
-        verifier = protocols.read_asv_scores(asv)
-        rates = metrics.asv_rates(verifier.target, verifier.nontarget, verifier.spoof)
+        rates = metrics.asv_rates(asv.target, asv.nontarget, asv.spoof)
         figures |= {
             "min_tdcf_2019": metrics.min_tdcf(bonafide, spoof, asv=rates, version="2019").value,
             "min_tdcf_2021": metrics.min_tdcf(bonafide, spoof, asv=rates, version="2021").value,

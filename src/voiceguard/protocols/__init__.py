@@ -9,7 +9,7 @@ protocol (``eval``, ``progress``, ``hidden``) is always asked for by name.
 
 from __future__ import annotations
 
-from voiceguard.protocols.asv_scores import AsvScores, read_asv_scores
+from voiceguard.protocols.asv_scores import AsvScores, read_asv_scores, read_asv_scores_2021
 from voiceguard.protocols.checking import PUBLISHED_COUNTS, DataReport, TrialCounts, check
 from voiceguard.protocols.matching import MismatchError, ScoredTrials, match
 from voiceguard.protocols.reading import (
@@ -48,6 +48,7 @@ __all__ = [
     "match",
     "parse_label",
     "read_asv_scores",
+    "read_asv_scores_2021",
     "read_scores",
     "read_trials",
     "select_subset",

@@ -12,7 +12,8 @@ from voiceguard.protocols.trial import Trial, TrialLabel
 
 _NONE = "-"
 _FIELDS = ("speaker", "attack", "codec", "subset")
-_SUBSET_SPELLINGS = {"hidden_track": "hidden"}
+SUBSET_SPELLINGS = {"hidden_track": "hidden"}
+"""Names of subsets in older keys, and those of today."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Layout:
                 label=label,
                 attack=None if label == "bonafide" else attack,
                 codec=pick(values, "codec"),
-                subset=None if subset is None else _SUBSET_SPELLINGS.get(subset, subset),
+                subset=None if subset is None else SUBSET_SPELLINGS.get(subset, subset),
                 extra=known[others],
             )
 
