@@ -44,7 +44,14 @@ RECIPE = ROOT / "recipes" / "open_voices"
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(RECIPE))
 
-from evaluate import CHANNELS, Scores, Trials, detector_scorer, figures  # noqa: E402
+from evaluate import (  # noqa: E402
+    CHANNELS,
+    Scorer,
+    Scores,
+    Trials,
+    detector_scorer,
+    figures,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -148,18 +155,26 @@ def known_scores(path: Path) -> dict[str, float]:
 
 
 def score(trials: Trials, channel: str, bundle: str, samples: int, path: Path) -> Floats:
-    """Scores of all trials; each is written at once and never computed twice."""
+    """Scores of all trials by a bundle; each is written at once and never computed twice."""
+    return scores_by(lambda: detector_scorer(bundle), trials, channel, samples, path)
+
+
+def scores_by(
+    make_scorer: Callable[[], Scorer], trials: Trials, channel: str, samples: int, path: Path
+) -> Floats:
+    """Scores of all trials by what is made only where some are missing."""
+    names = [row["id"] for row in trials.rows]
     known = known_scores(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scorer = detector_scorer(bundle)
-    with path.open("a") as file:
-        for index, row in enumerate(trials.rows):
-            if row["id"] not in known:
-                clip = CHANNELS[channel](trials.clips[index][:samples])
-                known[row["id"]] = scorer(clip)[0]
-                file.write(f"{row['id']} {known[row['id']]!r}\n")
+    missing = [(i, name) for i, name in enumerate(names) if name not in known]
+    if missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scorer = make_scorer()
+        with path.open("a") as file:
+            for index, name in missing:
+                known[name] = scorer(CHANNELS[channel](trials.clips[index][:samples]))[0]
+                file.write(f"{name} {known[name]!r}\n")
                 file.flush()
-    return np.array([known[row["id"]] for row in trials.rows])
+    return np.array([known[name] for name in names])
 
 
 def area_under_roc(bonafide: Floats, spoof: Floats) -> float:
