@@ -38,7 +38,7 @@ def calibrate(
         Path | None, typer.Argument(help="Protocol with the labels, where SCORES has none.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model that gave the scores; the bundled one.")
+        str | None, typer.Option(help="The model that gave the scores; vg-base.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="What the scores were measured on, for the record.")
