@@ -17,6 +17,12 @@ from .spectra import (
     turned,
 )
 
+_FRAMES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    # A pulse a frame, at 125 Hz and more, as low as a voice; and no later than a few ms.
+    "zero": ((256, 512), (4,)),
+    "minimum": ((256,), (2, 4)),
+}
+
 
 def griffin_lim_vocoder(x: Samples, rng: np.random.Generator) -> Samples:
     """The clip's own magnitude, its phase by 4 to 40 rounds of (fast) Griffin-Lim."""
@@ -41,7 +47,8 @@ def phase_damage(x: Samples, rng: np.random.Generator) -> Samples:
     """The clip's own magnitude with a phase that no voice has."""
     kinds = ("random", "frozen", "zero", "minimum", "noisy", "coarse", "smeared")
     kind = str(rng.choice(kinds))
-    transform = draw_transform(rng, sizes=(256, 512, 1024), overlaps=(2, 4))
+    sizes, overlaps = _FRAMES.get(kind, ((256, 512, 1024), (2, 4)))
+    transform = draw_transform(rng, sizes=sizes, overlaps=overlaps)
     spectrum = transform.forward(x)
     magnitude = np.abs(spectrum)
     return transform.inverse(turned(magnitude, damaged(kind, spectrum, transform, rng)), len(x))
@@ -54,7 +61,7 @@ def damaged(
 
     ``random``: anew in every bin and frame. ``frozen``: each bin a steady tone at its middle.
     ``zero``, ``minimum``: of each frame by itself. ``noisy``, ``coarse``, ``smeared``: the human
-    phase with noise, in 2 to 4 steps, or averaged over neighbouring bins.
+    phase with noise, in 2 or 3 steps, or averaged over neighbouring bins.
     """
     frames, bins = spectrum.shape
     phase = np.angle(spectrum)
@@ -70,7 +77,7 @@ def damaged(
     if kind == "noisy":
         return phase + rng.uniform(0.8, 2.0) * rng.standard_normal(spectrum.shape)
     if kind == "coarse":
-        step = 2 * np.pi / int(rng.integers(2, 5))
+        step = 2 * np.pi / int(rng.integers(2, 4))
         return np.round(phase / step) * step
     return smeared_phase(spectrum, int(rng.choice([5, 9, 15])))
 

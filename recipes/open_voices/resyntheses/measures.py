@@ -44,9 +44,9 @@ def lag_ms(x: Samples, y: Samples) -> float:
 
 
 def _level_course(x: Samples) -> np.ndarray:
-    """Level every ms, the mean square over 10 ms, to the power of a quarter."""
+    """Level every ms to the power of a quarter; over 25 ms, so that no period of pitch shows."""
     power = x[: len(x) // _MS * _MS].astype(np.float64).reshape(-1, _MS) ** 2
-    return np.convolve(power.mean(axis=1), np.hanning(12)[1:-1], mode="same") ** 0.25
+    return np.convolve(power.mean(axis=1), np.hanning(27)[1:-1], mode="same") ** 0.25
 
 
 def level_db(x: Samples, y: Samples) -> float:

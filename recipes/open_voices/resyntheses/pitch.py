@@ -12,8 +12,8 @@ from voiceguard.errors import AudioError, VoiceguardError
 
 from .spectra import SAMPLE_RATE, Samples
 
-MIN_VOICED = 0.08
-"""Share of voiced frames below which a method with a pitch of its own has nothing to say."""
+MIN_VOICED = 0.2
+"""Share of voiced frames that a method with a pitch of its own needs; DIO finds 0.15 in hiss."""
 
 Track = npt.NDArray[np.float64]
 

@@ -105,17 +105,18 @@ def _pulses(x: Samples, rng: np.random.Generator) -> np.ndarray:
 
 
 def _coarse(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The lowest 0.8 to 1.6 kHz of the residual, copied or folded upwards, with some noise."""
+    """The lowest 0.8 to 1.6 kHz of the residual, folded or copied upwards, with some noise."""
     from scipy.signal import firwin, lfilter
 
     factor = int(rng.choice([5, 8, 10]))
     taps = firwin(161, 1 / factor)
     low = lfilter(taps, [1.0], np.append(residual, np.zeros(80)))[80:]
-    kept = np.zeros_like(low)
     if rng.random() < 0.5:
         # Zeros between the kept samples mirror the low band over the whole spectrum.
+        kept = np.zeros_like(low)
         kept[::factor] = low[::factor] * factor
     else:
-        bent = np.maximum(low, 0.0)
-        kept = low + np.diff(bent, prepend=bent[0]) * rng.uniform(1.0, 3.0)
+        transform = Transform(512, 128)
+        copied = np.arange(257) % (256 // factor)
+        kept = transform.inverse(transform.forward(low)[:, copied], len(low))
     return kept + rng.uniform(0.05, 0.4) * np.std(kept) * rng.standard_normal(len(kept))

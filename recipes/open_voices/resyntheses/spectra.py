@@ -148,12 +148,12 @@ def mel_filters(n_mels: int, n_fft: int, *, low: float = 0.0, high: float = 8000
     np.ndarray [shape=(n_mels, 1 + n_fft // 2)]
     """
     ends = 2595 * np.log10(1 + np.array([low, high]) / 700)
-    points = 700 * (10 ** (np.linspace(*ends, n_mels + 2) / 2595) - 1)
-    # A triangle narrower than a bin would be empty; none is narrower than two.
-    points = points[:, None] * n_fft / SAMPLE_RATE
-    bins = np.arange(1 + n_fft // 2)
-    rise = (bins - points[:-2]) / np.maximum(points[1:-1] - points[:-2], 1.0)
-    fall = (points[2:] - bins) / np.maximum(points[2:] - points[1:-1], 1.0)
+    points = 700 * (10 ** (np.linspace(*ends, n_mels + 2) / 2595) - 1) * n_fft / SAMPLE_RATE
+    left, middle, right = (part[:, None] for part in (points[:-2], points[1:-1], points[2:]))
+    offset = np.arange(1 + n_fft // 2) - middle
+    # A side narrower than a bin could leave a triangle empty; none is narrower.
+    rise = 1 + offset / np.maximum(middle - left, 1.0)
+    fall = 1 - offset / np.maximum(right - middle, 1.0)
     return np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
 
 
