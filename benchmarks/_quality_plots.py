@@ -139,7 +139,7 @@ def strips(
         ("system that it names", NAMED),
     ):
         axes.scatter([], [], s=20, color=colour, label=label)
-    axes.legend(loc="lower left", frameon=False, fontsize=7)
+    axes.legend(loc="upper left", frameon=False, fontsize=7)
     axes.set(
         xlabel="llr (higher = more bona fide); dashed: balanced; bar: median",
         title=title,
