@@ -21,17 +21,17 @@ from _effects import (
     PHONE,
     SMALL_ROOM,
     drop_packets,
+    in_room,
     padded,
     pcm16,
     replayed,
     resampled,
-    room_response,
     shifted,
     stretched,
 )
 from voiceguard.audio.telephony import g711_path
 from voiceguard.errors import ParameterError
-from voiceguard.training.augment import at_snr, clip, reverberate, to_peak, transcode
+from voiceguard.training.augment import at_snr, clip, to_peak, transcode
 from voiceguard.training.codecs import CODECS, has_encoder
 from voiceguard.training.perturb_noise import Noise
 from voiceguard.training.perturb_wave import Speed, TrimSilence
@@ -159,7 +159,7 @@ def _noises() -> Iterator[Condition]:
 
 def _rooms() -> Iterator[Condition]:
     for title, room in (("small", SMALL_ROOM), ("large", LARGE_ROOM)):
-        yield _plain(f"room {title}", "room", lambda x, r=room: reverberate(x, room_response(r)))
+        yield _plain(f"room {title}", "room", partial(in_room, room=room))
 
 
 def _telephones() -> Iterator[Condition]:
@@ -204,19 +204,22 @@ def _levels() -> Iterator[Condition]:
     for ratio in (0.5, 0.25, 0.1):
         yield _plain(f"clip at {100 * ratio:g} %", "level", partial(clip, ratio=ratio))
     yield _drawn("silence trimmed", "silence", TrimSilence((40.0, 40.0)))
-    yield _drawn("silence padded with zeros", "silence", lambda x, rng: padded(x, 1.0, None, rng))
-    yield _drawn("silence padded with a floor", "silence", lambda x, rng: padded(x, 1.0, -66.0, rng))
+    for title, floor in (("zeros", None), ("a floor", -66.0)):
+        pad = partial(padded, seconds=1.0, floor_dbfs=floor)
+        yield _drawn(f"silence padded with {title}", "silence", pad)
     for peak in PEAKS_DBFS:
-        yield _plain(f"peak {peak} dBFS", "level", lambda x, p=peak: pcm16(to_peak(x, p)))
+        yield _plain(f"peak {peak} dBFS", "level", partial(_at_peak, peak_dbfs=peak))
+
+
+def _at_peak(x: Samples, *, peak_dbfs: float) -> Samples:
+    return pcm16(to_peak(x, peak_dbfs))
 
 
 def _replays() -> Iterator[Condition]:
     for title, device in (("phone", PHONE), ("laptop", LAPTOP)):
-        yield _drawn(f"replay {title}", "replay", lambda x, rng, d=device: replayed(x, d, rng))
+        yield _drawn(f"replay {title}", "replay", partial(replayed, handset=device))
 
 
 def _losses() -> Iterator[Condition]:
     for share in LOSSES:
-        yield _drawn(
-            f"loss {100 * share:g} %", "loss", lambda x, rng, s=share: drop_packets(x, s, rng)
-        )
+        yield _drawn(f"loss {100 * share:g} %", "loss", partial(drop_packets, share=share))

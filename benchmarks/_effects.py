@@ -28,7 +28,8 @@ _HIGHEST_ORDER = 40
 
 def pcm16(x: Samples) -> Samples:
     """`x` as a 16-bit file holds it: rounded, and clipped at full scale."""
-    return (np.clip(np.rint(x * 32_768.0), -32_768, 32_767) / 32_768.0).astype(np.float32)
+    steps = np.clip(np.rint(x * 32_768.0), -32_768, 32_767)
+    return np.asarray(steps / 32_768.0, dtype=np.float32)
 
 
 def resampled(x: Samples, rate: int) -> Samples:
@@ -67,7 +68,7 @@ def stretched(x: Samples, factor: float) -> Samples:
             place = _best_place(source, int(start * factor), source[place + hop :][:_FRAME])
         total[start : start + _FRAME] += window * source[place : place + _FRAME]
         weight[start : start + _FRAME] += window
-    return (total / weight)[:length].astype(np.float32)
+    return np.asarray((total / weight)[:length], dtype=np.float32)
 
 
 def _best_place(
@@ -88,15 +89,16 @@ def shifted(x: Samples, factor: float) -> Samples:
     return np.pad(back, (0, max(0, len(x) - len(back))))[: len(x)]
 
 
-def drop_packets(x: Samples, share: float, rng: np.random.Generator) -> Samples:
+def drop_packets(x: Samples, rng: np.random.Generator, *, share: float) -> Samples:
     """Lose a share of the 20 ms packets, at least one, and conceal them.
 
     Parameters
     ----------
     x : np.ndarray [shape=(n,)]
-    share : float
-        Of the whole packets, in (0, 1]; which of them is drawn.
     rng : np.random.Generator
+        Draws which of them.
+    share : float
+        Of the whole packets, in (0, 1].
 
     Returns
     -------
@@ -204,6 +206,11 @@ def room_response(room: Room) -> Samples:
     return unit
 
 
+def in_room(x: Samples, *, room: Room) -> Samples:
+    """`x` heard in a room, cut to its own length."""
+    return reverberate(x, room_response(room))
+
+
 @dataclass(frozen=True)
 class Handset:
     """A device that plays a recording to another one.
@@ -231,7 +238,7 @@ PHONE = Handset(450.0, 7_000.0, 3.0, Room((3.0, 2.6, 2.4), 0.25, 0.15), 30.0)
 LAPTOP = Handset(200.0, 7_500.0, 0.0, Room((5.0, 4.0, 2.6), 0.45, 1.0), 20.0)
 
 
-def replayed(x: Samples, handset: Handset, rng: np.random.Generator) -> Samples:
+def replayed(x: Samples, rng: np.random.Generator, *, handset: Handset) -> Samples:
     """Played by one device, recorded by another; the length stays.
 
     A band-pass, a membrane that gives way (a hyperbolic tangent, with an even part for its lack of
@@ -240,25 +247,25 @@ def replayed(x: Samples, handset: Handset, rng: np.random.Generator) -> Samples:
     y = band_pass(x, handset.low_hz, handset.high_hz, sample_rate=SAMPLE_RATE)
     y = y * np.float32(10.0 ** (handset.drive_db / 20.0) / max(float(np.max(np.abs(y))), 1e-8))
     y = np.tanh(y + 0.1 * y**2)
-    y = reverberate(y, room_response(handset.room))
+    y = in_room(y, room=handset.room)
     # The even part leaves a constant behind, which no microphone hears.
     y = band_pass(y, 80.0, SAMPLE_RATE / 2, sample_rate=SAMPLE_RATE)
     return pcm16(to_peak(add_noise(y, handset.snr_db, rng), -6.0))
 
 
 def padded(
-    x: Samples, seconds: float, floor_dbfs: float | None, rng: np.random.Generator
+    x: Samples, rng: np.random.Generator, *, seconds: float, floor_dbfs: float | None
 ) -> Samples:
     """Silence put before and after.
 
     Parameters
     ----------
     x : np.ndarray [shape=(n,)]
+    rng : np.random.Generator
     seconds : float
         On each side.
     floor_dbfs : float or None
         RMS level of the silence, dB relative to full scale, white; None for zeros.
-    rng : np.random.Generator
 
     Returns
     -------

@@ -163,7 +163,13 @@ class Clips:
                     by,
                     name,
                     int(chosen.sum()),
-                    len({self.rows[i].get("speaker") for i in np.flatnonzero(chosen)}),
+                    len(
+                        {
+                            row.get("speaker")
+                            for row, mine in zip(self.rows, chosen, strict=True)
+                            if mine
+                        }
+                    ),
                     None if at_balanced is None else Share.of(at_balanced[chosen]),
                     Share.of(at_own_line[chosen]),
                 )

@@ -219,11 +219,11 @@ def test_clipping_and_silence(changed, speech):
 def test_replay_bends_and_band_limits(bench):
     rng = np.random.default_rng(0)
     phone = bench.effects.PHONE
-    spectrum = np.abs(np.fft.rfft(bench.effects.replayed(0.5 * tone(1_000.0), phone, rng)))
+    spectrum = np.abs(np.fft.rfft(bench.effects.replayed(0.5 * tone(1_000.0), rng, handset=phone)))
     floor = np.median(spectrum[2_100:2_900])
     assert spectrum[3_000] > 20 * floor
     assert spectrum[2_000] > 5 * floor
-    low = bench.effects.replayed(tone(100.0) + tone(1_000.0), phone, rng)
+    low = bench.effects.replayed(tone(100.0) + tone(1_000.0), rng, handset=phone)
     heard = np.abs(np.fft.rfft(low))
     assert heard[100] < 0.03 * heard[1_000]
 
