@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from voiceguard import Detector
 from voiceguard.audio.gate import GatePolicy
-from voiceguard.training.corpus import Corpus, open_corpus
+from voiceguard.training.corpus import SAMPLE_RATE, Corpus, open_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -46,6 +46,9 @@ def parser(doc: str, *, clips: int, clips_help: str) -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="folder for scores and the plot")
     made.add_argument("--corpus", type=Path, default=SHARED / "corpus")
     made.add_argument("--cache", type=Path, help="of the decoded corpus; in --out by default")
+    made.add_argument(
+        "--channels", type=_channels, default=list(CHANNEL_TITLES), help="of clean,g711"
+    )
     made.add_argument("--fold", type=int, help="held out; by default as the bundle says")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--plot", type=Path, help="PNG to write; in --out by default")
@@ -76,6 +79,31 @@ class Held:
         """Name for stored scores: another graph, split or setting gives another one."""
         parts = [self.detector.model.sha256, self.rows.held_out.tolist(), sorted(settings.items())]
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:12]
+
+
+class ShortWindows:
+    """An engine that hears shorter windows, each repeated until the graph's length is reached."""
+
+    def __init__(self, engine: Any, window_samples: int) -> None:
+        self.engine, self.window_samples = engine, window_samples
+        self.embedding_dim, self.max_batch = engine.embedding_dim, engine.max_batch
+
+    def run(self, windows: Samples) -> tuple[Samples, Samples]:
+        """Scores and embeddings of windows [shape=(n, window_samples)]."""
+        repeats = -(-self.engine.window_samples // self.window_samples)
+        long = np.tile(windows, (1, repeats))[:, : self.engine.window_samples]
+        return self.engine.run(long)
+
+
+def with_windows(detector: Detector, window_s: float | None, hop_s: float | None) -> Detector:
+    """The detector with other windows, both in seconds; None keeps what its bundle says."""
+    manifest, engine = detector.manifest, detector.engine
+    if window_s is not None:
+        engine = ShortWindows(engine, min(round(window_s * SAMPLE_RATE), manifest.window_samples))
+        manifest = replace(manifest, window_samples=engine.window_samples)
+    hop = manifest.hop_samples if hop_s is None else round(hop_s * SAMPLE_RATE)
+    manifest = replace(manifest, hop_samples=min(hop, manifest.window_samples))
+    return replace(detector, manifest=manifest, engine=engine)
 
 
 def stored_lines(path: Path) -> dict[str, dict[str, Any]]:
@@ -117,6 +145,13 @@ def write_json(path: Path | None, figures: Mapping[str, object]) -> None:
     """All figures, where a file is named."""
     if path is not None:
         path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+
+
+def _channels(text: str) -> list[str]:
+    chosen = text.split(",")
+    if set(chosen) - set(CHANNEL_TITLES):
+        raise argparse.ArgumentTypeError(f"{text!r}: choose among {', '.join(CHANNEL_TITLES)}")
+    return chosen
 
 
 def _columns(lines: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:

@@ -245,7 +245,7 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for (channel, of), colour in zip(found.items(), ("#0072b2", "#d55e00"), strict=True):
+    for (channel, of), colour in zip(found.items(), ("#0072b2", "#d55e00"), strict=False):
         x = [row["seconds"] for row in of]
         rates = 100 * np.array([row["eer"] for row in of])
         left.plot(x, rates[:, 0], "o-", color=colour, label=f"{CHANNEL_TITLES[channel]}, all")
@@ -258,11 +258,11 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
             color=colour,
             label=f"{CHANNEL_TITLES[channel]}, voices with {MATCHED_S} s",
         )
-    lengths = [row["seconds"] for row in found["clean"]]
+    lengths = [row["seconds"] for row in next(iter(found.values()))]
     for name in AGGREGATIONS:
         rates = [[row["by aggregation"][name] for row in of] for of in found.values()]
         right.plot(lengths, 100 * np.mean(rates, axis=0), "o-", markersize=3, label=name)
-    right.set(title="by aggregation, mean of both channels")
+    right.set(title="by aggregation, mean over channels")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(lengths, [str(n) for n in lengths])
@@ -280,7 +280,7 @@ def main() -> None:
     held = Held.open(args, GatePolicy.open())
     key = held.key(seed=args.seed)
     found = {}
-    for channel in CHANNEL_TITLES:
+    for channel in args.channels:
         path = args.out / f"duration_{channel}_{key}.jsonl"
         found[channel] = figures(score(held, args.clips, args.seed, channel, path))
     for show in (length_table, aggregation_table):

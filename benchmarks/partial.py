@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from _held_out import (
     CHANNEL_TITLES,
     Floats,
     Held,
-    Samples,
     parser,
     percent,
     splice,
     stored_lines,
     table,
+    with_windows,
     write_json,
 )
 from voiceguard import Detector, metrics
@@ -46,31 +46,6 @@ SLOT_S = 0.5
 FALSE_ALARMS = (0.01, 0.05)
 CONTROLS_PER_CALL = 3
 RESAMPLES = 500
-
-
-class ShortWindows:
-    """An engine that hears shorter windows, each repeated until the graph's length is reached."""
-
-    def __init__(self, engine: Any, window_samples: int) -> None:
-        self.engine, self.window_samples = engine, window_samples
-        self.embedding_dim, self.max_batch = engine.embedding_dim, engine.max_batch
-
-    def run(self, windows: Samples) -> tuple[Samples, Samples]:
-        """Scores and embeddings of windows [shape=(n, window_samples)]."""
-        repeats = -(-self.engine.window_samples // self.window_samples)
-        long = np.tile(windows, (1, repeats))[:, : self.engine.window_samples]
-        return self.engine.run(long)
-
-
-def with_windows(detector: Detector, window_s: float | None, hop_s: float | None) -> Detector:
-    """The detector with other windows, both in seconds; None keeps what its bundle says."""
-    manifest, engine = detector.manifest, detector.engine
-    if window_s is not None:
-        engine = ShortWindows(engine, min(round(window_s * RATE), manifest.window_samples))
-        manifest = replace(manifest, window_samples=engine.window_samples)
-    hop = manifest.hop_samples if hop_s is None else round(hop_s * RATE)
-    manifest = replace(manifest, hop_samples=min(hop, manifest.window_samples))
-    return replace(detector, manifest=manifest, engine=engine)
 
 
 def facts(call: splice.Call, result: Result) -> dict[str, Any]:
@@ -153,12 +128,22 @@ def lowest_pair(values: Floats) -> float:
     return float(np.min((values[1:] + values[:-1]) / 2)) if len(values) > 1 else float(values[0])
 
 
+def contrast(values: Floats) -> float:
+    """The most synthetic pair against the call's own median: a call all alike gets 0.
+
+    What a speaker, a room or a line does to every window drops out; so does a call that is
+    synthetic throughout.
+    """
+    return lowest_pair(values) - float(np.median(values))
+
+
 SHIPPED = "Result.llr"
 CALL_SCORES: dict[str, Callable[[dict[str, Any]], float]] = {
     SHIPPED: lambda call: call["value"],
     "most synthetic window": lambda call: float(judged(call).min()),
     "most synthetic pair": lambda call: lowest_pair(judged(call)),
     "mean of windows": lambda call: float(judged(call).mean()),
+    "pair against the median": lambda call: contrast(judged(call)),
 }
 
 
@@ -195,18 +180,29 @@ def detections(calls: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any
         fakes = np.array([values[id(call)] for call in chosen])
         row: dict[str, Any] = {"part": part, "n": len(chosen)}
         row["eer"] = float(metrics.eer(humans, fakes))
+        hosts = [[call["host"] for call in part] for part in (controls, chosen)]
         for rate in FALSE_ALARMS:
-            found = metrics.bootstrap(
-                partial(detection, rate=rate),
-                humans,
-                fakes,
-                bonafide_groups=[call["host"] for call in controls],
-                spoof_groups=[call["host"] for call in chosen],
-                n_resamples=RESAMPLES,
-            )
-            row[f"at {100 * rate:g} %"] = [found.value, found.low, found.high]
+            row[f"at {100 * rate:g} %"] = found_at(rate, humans, fakes, hosts, name == SHIPPED)
         rows.append(row)
     return rows
+
+
+def found_at(
+    rate: float, humans: Floats, fakes: Floats, hosts: list[list[str]], interval: bool
+) -> list[float]:
+    """Detection rate, and the ends of its interval over the people whose calls they are."""
+    metric = partial(detection, rate=rate)
+    if not interval:
+        return [float(metric(humans, fakes))]
+    found = metrics.bootstrap(
+        metric,
+        humans,
+        fakes,
+        bonafide_groups=hosts[0],
+        spoof_groups=hosts[1],
+        n_resamples=RESAMPLES,
+    )
+    return [found.value, found.low, found.high]
 
 
 def slots(
@@ -371,7 +367,7 @@ def main() -> None:
     maker = splice.CallMaker(held.corpus, held.rows.held_out, seed=args.seed)
     key = held.key(seed=args.seed, window=args.window, hop=args.hop)
     found, example = {}, None
-    for channel in CHANNEL_TITLES:
+    for channel in args.channels:
         path = args.out / f"partial_{channel}_{key}.jsonl"
         calls = score(detector, maker, args.clips, channel, path)
         found[channel] = figures(calls)

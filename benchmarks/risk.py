@@ -190,7 +190,7 @@ def hear_sets(held: Held, args: argparse.Namespace) -> dict[str, dict[str, Windo
     key = held.key(clips=args.clips, wild=str(args.wild.name))
     found: dict[str, dict[str, Windows]] = {}
     for name, (clips, rows) in sets(held, args.wild, args.clips).items():
-        for channel in CHANNEL_TITLES:
+        for channel in args.channels:
             path = args.out / f"risk_{name.replace(' ', '_')}_{channel}_{key}.npz"
             make = functools.partial(
                 hear, held.detector, clips, rows, channel, measured=name != "training"
@@ -271,7 +271,7 @@ def plot(found: dict[str, Any], curves: dict[str, RiskCoverage], path: Path) -> 
 
     figure = Figure(figsize=(13, 4.4), layout="constrained")
     *risks, right = figure.subplots(1, 3)
-    for axes, title in zip(risks, list(found)[-2:], strict=True):
+    for axes, title in zip(risks, list(found)[-2:], strict=False):
         for measure, of in found[title]["selective"].items():
             curve = curves[f"{title}: {measure}"]
             # The first few clips say nothing.
