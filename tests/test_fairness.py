@@ -186,7 +186,7 @@ def test_own_line_is_that_of_the_eer_and_serves_without_an_operating_point(bench
     assert everyone.own_line.value == equal.miss_rate
     assert every_system.own_line.value == pytest.approx(equal.false_alarm_rate)
     text = bench.fairness.group_table("title", found["human"], markdown=True)
-    assert "| all | all people | 50 | 20 | - |" in text
+    assert "| all | all people | 50 | 25 | - |" in text
 
 
 class Counting:
