@@ -36,6 +36,7 @@ threads: 0
 eval_batch_size: 32
 ckpt_interval_steps: 500
 precision: fp32
+channels_last: false
 noprogressbar: true
 """
 """What holds where a file says nothing. Clipping is off: the published systems do not clip."""

@@ -133,6 +133,8 @@ def make_brain(
     """The Brain with its network, optimiser, averaged weights and checkpoints, all seeded."""
     torch.manual_seed(hparams["seed"])
     network = build_network(hparams["system"], hparams["options"])
+    if hparams["channels_last"]:
+        network.to(memory_format=torch.channels_last)
     objective = build_objective(hparams["objective"], **hparams["objective_options"])
     head = getattr(network.config, "head", "linear")
     if head not in objective.heads:

@@ -33,7 +33,7 @@ from split import source_name
 from voiceguard.training.corpus import SAMPLE_RATE, Corpus, open_corpus
 
 LEAST_S = 0.5
-LEAST_PEAK = 1e-3
+LEAST_LEVEL = 2e-4
 CODEWORDS = "codewords"
 NAMES = (*METHODS, CODEWORDS, *MIXTURES)
 BOOKS: tuple[dict[str, int], ...] = (
@@ -59,7 +59,7 @@ def humans(corpus: Corpus) -> list[int]:
     """Rows of the human clips that are long enough and no silence."""
     long = np.diff(corpus.offsets) >= LEAST_S * SAMPLE_RATE
     rows = [i for i, row in enumerate(corpus.rows) if row["label"] == "bonafide" and long[i]]
-    return [i for i in rows if np.max(np.abs(corpus.clip(i))) > LEAST_PEAK]
+    return [i for i in rows if np.sqrt(np.mean(corpus.clip(i) ** 2)) > LEAST_LEVEL]
 
 
 def plan(rows: list[int], *, clips: int, per_clip: int, seed: int) -> list[Item]:

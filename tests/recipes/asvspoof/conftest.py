@@ -221,6 +221,8 @@ def runs(bench):
             *("--perturb", json.dumps([{"name": "rawboost", "algorithm": 3}])),
             epochs=1,
         ),
+        "planes": bench.spectral("planes", epochs=1),
+        "channels last": bench.spectral("last", "--channels_last", "true", epochs=1),
     }
     found = bench.run(steps)
     for there, hidden in eval_part.items():
