@@ -210,7 +210,8 @@ def train_back_end(
         name, dim=encoder.dim, n_layers=encoder.n_layers, frames=encoder.frames(WINDOW), **options
     )
     learner.load_state_dict(head.state_dict())
-    brain = make_brain(hparams, learner)
+    rate = hparams["rates"].get(name, hparams["learning_rate"])
+    brain = make_brain({**hparams, "learning_rate": rate}, learner)
     brain.judge = FrameJudge(frames, rows)
     brain.crops = FrameDataset(
         frames, rows, weights, per_epoch=hparams["crops_per_epoch"], seed=hparams["seed"]

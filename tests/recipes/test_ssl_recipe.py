@@ -81,7 +81,8 @@ def hparams(tmp_path, encoder):
         "context_s": None, "layers": [1, 2],
         "crops_per_epoch": 16, "batch_size": 4, "epochs": 2, "judge_every": 1,
         "learning_rate": 0.02, "warmup_steps": 1, "weight_decay": 0.0, "decay_share": 0.0,
-        "average_decay": 0.5, "label_smoothing": 0.0, "probe_c": 0.1, "probe_iterations": 50,
+        "rates": {}, "average_decay": 0.5, "label_smoothing": 0.0,
+        "probe_c": 0.1, "probe_iterations": 50,
     }  # fmt: skip
 
 
@@ -99,6 +100,15 @@ def train(ssl, encoder, fold, hparams, out):
     return ssl["ssl_train"].train_back_end(
         "mlp", {"hidden": 4}, encoder, frames, rows, weights, hparams, out
     )
+
+
+def test_a_back_end_takes_its_own_rate(ssl, encoder, fold, hparams, tmp_path):
+    plain, _ = train(ssl, encoder, fold, hparams, tmp_path / "plain.safetensors")
+    other = {**hparams, "learning_rate": 0.5, "rates": {"mlp": 0.02, "sls": 0.1}}
+    own, _ = train(ssl, encoder, fold, other, tmp_path / "own.safetensors")
+    wanted = plain.state_dict()
+    for name, weight in own.state_dict().items():
+        assert weight.equal(wanted[name]), name
 
 
 def test_the_cache_holds_what_the_encoder_hears(ssl, corpus, encoder, fold):
