@@ -54,11 +54,20 @@ class HeldOut:
         Parts of the fold that train, see :func:`split.split`.
     limit : int
         At most this many clips, taken by even stride; 0 for all.
+    bfloat16 : bool
+        Run the model in bfloat16 where it may: four times faster on some processors.
     """
 
     def __init__(
-        self, corpus: Corpus, fold: int, *, released: Collection[str] = (), limit: int = 0
+        self,
+        corpus: Corpus,
+        fold: int,
+        *,
+        released: Collection[str] = (),
+        limit: int = 0,
+        bfloat16: bool = False,
     ) -> None:
+        self.bfloat16 = bfloat16
         rows = split(corpus.rows, fold, released=released).held_out
         if limit and limit < len(rows):
             rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
@@ -73,10 +82,11 @@ class HeldOut:
     def scores(self, model: torch.nn.Module, channel: str) -> npt.NDArray[np.float64]:
         """Raw scores of each held-out clip through a channel."""
         scores = []
-        with torch.inference_mode():
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
+        with torch.inference_mode(), autocast:
             for batch in torch.from_numpy(self.clips[channel]).split(16):
-                output = model(batch)
-                scores.append((output.logits[:, 1] - output.logits[:, 0]).double().numpy())
+                logits = model(batch).logits.double()
+                scores.append((logits[:, 1] - logits[:, 0]).numpy())
         return np.concatenate(scores)
 
     def __call__(self, model: torch.nn.Module) -> dict[str, float]:

@@ -5,11 +5,13 @@
 Starts from a file of ``ssl_train.py`` or ``bank_probe.py``; crops, channels, loop, averaged weights
 and judge are those of ``train.py``, with a rate of its own for the encoder. Keeps a checkpoint an
 epoch and resumes at the last; the epoch with the least macro EER on the held-out engines lies in
-``work/<name>/best.safetensors``.
+``work/<name>/best.safetensors``, or a point on the way from the start to the last epoch's weights
+where that does better (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from pathlib import Path
@@ -87,8 +89,8 @@ def best_so_far(path: Path) -> Figures:
         return {}
     with safe_open(path, framework="pt") as stored:
         notes = stored.metadata()
-    names = ("epoch", "eer_clean", "macro_clean", "eer_g711", "macro_g711")
-    return {name: float(notes[name]) for name in names}
+    names = ("epoch", "share", "eer_clean", "macro_clean", "eer_g711", "macro_g711")
+    return {name: float(notes[name]) for name in names if name in notes}
 
 
 def crops(corpus: Corpus, rows: FoldRows, hparams: dict[str, Any], work: Path) -> PairedCrops:
@@ -113,7 +115,19 @@ def judge_of(corpus: Corpus, rows: FoldRows, hparams: dict[str, Any]) -> HeldOut
     limit = hparams["judge_clips"]
     if hparams["clips"]:
         limit = min(limit, len(rows.held)) if limit else len(rows.held)
-    return HeldOut(corpus, hparams["fold"], released=hparams["released"], limit=limit)
+    return HeldOut(
+        corpus, hparams["fold"], released=hparams["released"], limit=limit,
+        bfloat16=hparams["precision"] == "bf16",
+    )  # fmt: skip
+
+
+def between(start: nn.Module, end: nn.Module, share: float) -> nn.Module:
+    """A network whose weights lie at `share` of the way from one to the other."""
+    middle, goal = copy.deepcopy(start), end.state_dict()
+    for name, value in middle.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(goal[name], share)
+    return middle.eval()
 
 
 def main(argv: list[str]) -> None:
@@ -128,6 +142,8 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(hparams["seed"])
     network = load_ssl_network(hparams["init"])
     open_top(network, hparams["open_blocks"])
+    # What a processor multiplies bfloat16 by, for two-dimensional convolutions.
+    network.to(memory_format=torch.channels_last)
     brain = make_brain(
         hparams,
         network,
@@ -145,6 +161,12 @@ def main(argv: list[str]) -> None:
 
     best = Best(keep, macro(before) if before else np.inf)
     run(brain, hparams, best)
+    start_weights = load_ssl_network(hparams["init"]).to(memory_format=torch.channels_last)
+    for share in hparams["interpolate"]:
+        tried = between(start_weights, brain.hparams.average.module, share)
+        figures = brain.judge(tried)
+        print(f"{share:g} of the way: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+        best(tried, hparams["epochs"], {**figures, "share": share})
     minutes = (time.monotonic() - start) / 60
     stored = load_ssl_network(kept)
     figures = best.figures or before

@@ -169,7 +169,9 @@ def make_brain(
             parameters or given, lr=hparams["learning_rate"], weight_decay=hparams["weight_decay"]
         )
 
-    options = {"device": "cpu", "noprogressbar": True}
+    options = {
+        "device": "cpu", "noprogressbar": True, "precision": hparams.get("precision", "fp32"),
+    }  # fmt: skip
     return kind({"model": model}, optimiser, settings, options, checkpointer)
 
 

@@ -1,41 +1,39 @@
-"""Which models there are: bundled in the package, pulled or imported by the user, or on record.
-
-The only network code of voiceguard is :func:`pull`, and it runs only when it is called.
-"""
+"""Which models there are: bundled in the package, pulled or imported by the user, or on record."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from voiceguard.detect.bundle import MANIFEST_NAME, read_bundle
-from voiceguard.errors import (
-    IntegrityError,
-    MissingExtraError,
-    ModelError,
-    ParameterError,
-    UnknownModelError,
-)
+from voiceguard.detect.published import ENTRIES, Opener, RegistryEntry, fetch
+from voiceguard.errors import MissingExtraError, ModelError, ParameterError, UnknownModelError
 
-_BLOCK = 1 << 16
-_TIMEOUT_S = 30.0
+__all__ = [
+    "DEFAULTS",
+    "ENTRIES",
+    "Installed",
+    "RegistryEntry",
+    "Use",
+    "bundled_models",
+    "default_model",
+    "entry",
+    "find",
+    "installed",
+    "locate",
+    "pull",
+    "user_models",
+]
+
 _CONVERTER = ("torch", "onnx", "safetensors")
-_AUTHORS = "https://raw.githubusercontent.com/clovaai/aasist/main/models/weights/"
-
-Opener = Callable[[str], Any]
-"""Opens a URL: gives a context manager whose value has ``read(n)``."""
 
 
 class Use(str, Enum):
@@ -50,63 +48,6 @@ class Use(str, Enum):
 
 DEFAULTS: Mapping[Use, str] = MappingProxyType({Use.FILES: "vg-base", Use.LIVE: "vg-small"})
 """Bundled model that applies for each use where none is named."""
-
-
-@dataclass(frozen=True)
-class RegistryEntry:
-    """A published checkpoint that can be fetched and converted.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model here.
-    url : str
-        Where its authors publish it.
-    sha256 : str
-        SHA-256 of the file, lower case hex.
-    size : int
-        Its size, bytes.
-    licence : str
-        SPDX identifier.
-    kind, variant : str
-        What :func:`voiceguard.importers.import_checkpoint` takes.
-    description : str
-        One sentence.
-    """
-
-    name: str
-    url: str
-    sha256: str
-    size: int
-    licence: str
-    kind: str
-    variant: str
-    description: str
-
-
-ENTRIES: tuple[RegistryEntry, ...] = (
-    RegistryEntry(
-        name="aasist",
-        url=_AUTHORS + "AASIST.pth",
-        sha256="51d2d9cf0738172f61e2a384ec50a54a55363240f67c971ed55a92435bc1a1c0",
-        size=1_281_532,
-        licence="MIT",
-        kind="aasist",
-        variant="aasist",
-        description="AASIST as published, trained on ASVspoof 2019 LA; uncalibrated.",
-    ),
-    RegistryEntry(
-        name="aasist-l",
-        url=_AUTHORS + "AASIST-L.pth",
-        sha256="814331d088032bb4c3fa61cc014789eadeed464209dd094ab3a2dd6ffbdce27a",
-        size=426_428,
-        licence="MIT",
-        kind="aasist",
-        variant="aasist-l",
-        description="AASIST-L as published, trained on ASVspoof 2019 LA; uncalibrated.",
-    ),
-)
-"""The published checkpoints on record."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +256,7 @@ def pull(
     _require_converter(wanted.name)
     with tempfile.TemporaryDirectory(prefix="voiceguard-") as scratch:
         file = Path(scratch, f"{wanted.name}.pth")
-        _fetch(wanted, file, progress=progress, opener=opener or _open)
+        fetch(wanted, file, progress=progress, opener=opener)
         from voiceguard.importers import import_checkpoint
 
         return import_checkpoint(wanted.kind, file, out=target, variant=wanted.variant)
@@ -362,47 +303,3 @@ def _unknown(name: str, known: list[str]) -> UnknownModelError:
 def _require_converter(name: str) -> None:
     if any(importlib.util.find_spec(module) is None for module in _CONVERTER):
         raise MissingExtraError(f"converting {name!r}", "train")
-
-
-def _open(url: str) -> Any:
-    return urllib.request.urlopen(url, timeout=_TIMEOUT_S)
-
-
-def _fetch(
-    wanted: RegistryEntry,
-    file: Path,
-    *,
-    progress: Callable[[int, int], None] | None,
-    opener: Opener,
-) -> None:
-    """Download to a file and compare size and hash with the record."""
-    digest, received = hashlib.sha256(), 0
-    try:
-        with opener(wanted.url) as stream, file.open("wb") as out:
-            while received <= wanted.size and (block := stream.read(_BLOCK)):
-                received += len(block)
-                digest.update(block)
-                out.write(block)
-                if progress is not None:
-                    progress(received, wanted.size)
-    except (OSError, HTTPException, ValueError) as error:
-        raise ModelError(
-            f"{wanted.name!r} could not be fetched from {wanted.url}: {error}. Check the "
-            "connection, or fetch the file otherwise and run: "
-            f"voiceguard models import {wanted.kind} FILE --out DIR"
-        ) from error
-    _compare(wanted, received, digest.hexdigest())
-
-
-def _compare(wanted: RegistryEntry, received: int, digest: str) -> None:
-    if received != wanted.size:
-        found = f"{received} bytes" if received < wanted.size else f"over {wanted.size} bytes"
-        raise IntegrityError(
-            f"{wanted.url} gave {found}; {wanted.name!r} has {wanted.size}. Nothing was kept; "
-            "try again, and report it if it stays so."
-        )
-    if digest != wanted.sha256:
-        raise IntegrityError(
-            f"{wanted.url} gave a file with SHA-256 {digest}; {wanted.name!r} has "
-            f"{wanted.sha256}. Nothing was kept; report it if it stays so."
-        )

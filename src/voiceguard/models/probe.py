@@ -39,8 +39,12 @@ def pool_statistics(features: Tensor, lengths: Tensor | None = None) -> Tensor:
     Returns
     -------
     Tensor [shape=(batch, 2 * dim)]
-        The means, then the deviations (divided by the number of frames, not one less).
+        The means, then the deviations (divided by the number of frames, not one less). float32
+        where the features have 16 bits.
     """
+    if features.dtype in (torch.bfloat16, torch.float16):
+        # A sum over hundreds of frames needs more digits.
+        features = features.float()
     real = real_frames(features, lengths)
     mean = frame_mean(features, real)
     variance = frame_mean((features - mean.unsqueeze(1)).square(), real)
