@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from _effects import pcm16
@@ -28,8 +27,7 @@ def load_network(path: Path) -> Score:
     Parameters
     ----------
     path : Path
-        A file of :func:`voiceguard.models.ssl_network.save_ssl_network`, or the averaged weights of
-        ``recipes/open_voices/train.py``.
+        Weights that ``recipes/open_voices/export.py`` takes.
 
     Returns
     -------
@@ -37,11 +35,7 @@ def load_network(path: Path) -> Score:
     """
     from export import load_model
 
-    from voiceguard.models.ssl_network import HEADER, load_ssl_network
-
-    with safe_open(path, framework="pt") as stored:
-        both = HEADER in (stored.metadata() or {})
-    network = load_ssl_network(path) if both else load_model(path)
+    network = load_model(path)
     network.eval().requires_grad_(False)
     return lambda waveform: network.score(network(waveform))
 

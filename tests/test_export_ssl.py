@@ -26,6 +26,7 @@ from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder
 from voiceguard.features.ssl.wave_config import WAVE_CONFIGS
 from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
+from voiceguard.models.ssl_ensemble import SSLEnsemble
 from voiceguard.models.ssl_network import SSLNetwork, frame_network
 
 pytest.importorskip("transformers", reason="one of the small encoders is Whisper's")
@@ -203,3 +204,20 @@ def test_the_wav2vec_family_exports_too(probe):
     network = SSLNetwork(encoder, head, back_end="mlp").eval()
     graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
     assert run(graph, network, probe)[0].shape == (3,)
+
+
+def test_an_ensemble_is_one_graph_and_its_linear_layers_can_be_rounded(probe):
+    ensemble = SSLEnsemble(
+        [network_of("convolutions", hidden=4), network_of("whisper", hidden=0, layers=2)],
+        (0.7, 1.5),
+    ).eval()
+    graph = ssl_graph_bytes(ensemble, window_samples=WINDOW, probe=probe)
+    score, embedding = run(graph, ensemble, probe)
+    with torch.no_grad():
+        output = ensemble(torch.from_numpy(probe))
+        expected = ensemble.score(output)
+    np.testing.assert_allclose(score, expected.numpy(), atol=TOLERANCE)
+    np.testing.assert_allclose(embedding, output.embedding.numpy(), atol=TOLERANCE)
+    rounded, _ = run(to_int8(graph), ensemble, probe)
+    assert np.any(rounded != score)
+    np.testing.assert_allclose(rounded, score, atol=0.2)

@@ -19,6 +19,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,17 +37,20 @@ from voiceguard.detect.bundle import Manifest
 from voiceguard.export import export_bundle
 from voiceguard.export_ssl import export_ssl_bundle
 from voiceguard.metrics import act_dcf, cllr, eer, min_dcf
-from voiceguard.models import ssl_network
+from voiceguard.models import ssl_ensemble, ssl_network
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
+from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble
 from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network
 from voiceguard.training.augment import add_noise
 from voiceguard.training.codecs import CODECS, round_trip
 from voiceguard.training.corpus import Corpus, open_corpus
 
 Samples = npt.NDArray[np.float32]
+Model: TypeAlias = SpectralAASIST | SSLNetwork | SSLEnsemble
 DESCRIPTIONS = {
     "SpectralAASIST": "Spectral AASIST",
     "SSLNetwork": "DistillMOS convolutions, fine-tuned, with a pooled head",
+    "SSLEnsemble": "DistillMOS convolutions and Whisper tiny.en blocks, fine-tuned, summed",
 }
 CHANNELS = ("clean", "g711", "gsm", "opus 14 kbit/s", "noise 15 dB")
 
@@ -63,10 +67,12 @@ def through(x: Samples, channel: str, rng: np.random.Generator) -> Samples:
     return add_noise(x, 15.0, rng) if channel.startswith("noise") else x
 
 
-def load_model(path: Path) -> SpectralAASIST | SSLNetwork:
-    """What ``train.py`` wrote, or a network of encoder and back end."""
+def load_model(path: Path) -> Model:
+    """What ``train.py`` wrote, a network of encoder and back end, or several joined."""
     with safe_open(path, framework="pt") as stored:
         header = stored.metadata()
+    if ssl_ensemble.HEADER in header:
+        return load_ssl_ensemble(path)
     if ssl_network.HEADER in header:
         return load_ssl_network(path)
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(json.loads(header["config"])))
@@ -74,9 +80,7 @@ def load_model(path: Path) -> SpectralAASIST | SSLNetwork:
     return model.eval()
 
 
-def score_clips(
-    model: SpectralAASIST | SSLNetwork, clips: list[Samples]
-) -> npt.NDArray[np.float64]:
+def score_clips(model: Model, clips: list[Samples]) -> npt.NDArray[np.float64]:
     """Raw score of the first window of each clip."""
     scores = []
     with torch.inference_mode():
@@ -87,7 +91,7 @@ def score_clips(
 
 
 def held_out_scores(
-    model: SpectralAASIST | SSLNetwork, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
+    model: Model, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[np.float64]]]:
     """Labels (True for bona fide) and scores by channel."""
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
@@ -172,7 +176,7 @@ def main() -> None:
         },
     )
     probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
-    export = export_ssl_bundle if isinstance(model, SSLNetwork) else export_bundle
+    export = export_bundle if isinstance(model, SpectralAASIST) else export_ssl_bundle
     export(
         model, args.out, manifest=manifest, card=args.card.read_text("utf-8"), probe=probe,
         weights=args.weights,

@@ -29,6 +29,7 @@ from voiceguard.export_float16 import Weights, check_weights, checked_float16, f
 if TYPE_CHECKING:
     from voiceguard.detect.bundle import Manifest
     from voiceguard.models import Network
+    from voiceguard.models.ssl_ensemble import SSLEnsemble
     from voiceguard.models.ssl_network import SSLNetwork
 
 OPSET = 17
@@ -104,7 +105,7 @@ def export_onnx(
 
 
 def graph_bytes(
-    model: Network | SSLNetwork,
+    model: Network | SSLNetwork | SSLEnsemble,
     *,
     window_samples: int,
     probe: NDArray[np.float32] | None = None,

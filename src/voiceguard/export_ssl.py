@@ -26,6 +26,7 @@ from voiceguard.features.spectrum import PowerSpectrum
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.whisper import WhisperEncoder, WhisperLogMel
+from voiceguard.models.ssl_ensemble import SSLEnsemble
 from voiceguard.models.ssl_network import SSLNetwork
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 """Largest difference between torch and the float32 graph that an export lets pass."""
 
-_ENCODER_NODES = "/model/front_end/encoder/"
+_ENCODER_NODES = "/front_end/encoder/"
 _LINEAR = ("MatMul", "Gemm")
 
 
 def ssl_graph_bytes(
-    network: SSLNetwork,
+    network: SSLNetwork | SSLEnsemble,
     *,
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
@@ -50,7 +51,7 @@ def ssl_graph_bytes(
 
     Parameters
     ----------
-    network : SSLNetwork
+    network : SSLNetwork or SSLEnsemble
         Left as it is.
     window_samples : int
         Length that the graph takes.
@@ -94,7 +95,7 @@ def ssl_graph_bytes(
 
 
 def export_ssl_bundle(
-    network: SSLNetwork,
+    network: SSLNetwork | SSLEnsemble,
     folder: str | Path,
     *,
     manifest: Manifest,
@@ -107,7 +108,7 @@ def export_ssl_bundle(
 
     Parameters
     ----------
-    network : SSLNetwork
+    network : SSLNetwork or SSLEnsemble
     folder : str or Path
         Folder to write.
     manifest : Manifest
@@ -179,7 +180,7 @@ def to_int8(graph: bytes) -> bytes:
         node.name
         for node in proto.graph.node
         if node.op_type in _LINEAR
-        and node.name.startswith(_ENCODER_NODES)
+        and _ENCODER_NODES in node.name
         and node.input[1] in weights
         and "/analysis/" not in node.name
     ]
@@ -218,10 +219,11 @@ def _quantised(graph: bytes, nodes: list[str]) -> bytes:
     return serialised
 
 
-def traceable(network: SSLNetwork) -> SSLNetwork:
+def traceable(network: SSLNetwork | SSLEnsemble) -> SSLNetwork | SSLEnsemble:
     """The same network of operations that ONNX has; the network itself is left as it is."""
     twin = copy.deepcopy(network).cpu().float().eval()
-    twin.front_end.encoder = _plain(twin.encoder)
+    for one in twin.networks if isinstance(twin, SSLEnsemble) else (twin,):
+        one.front_end.encoder = _plain(one.encoder)
     for module in twin.modules():
         if isinstance(module, nn.BatchNorm1d) and not module.affine:
             # ONNX has no norm without scale and shift, and tracing loses the width to make them.

@@ -32,7 +32,7 @@ class FrameBackEnd(nn.Module):
     their statistics over padded frames too; cut a batch to one length where that matters.
     """
 
-    takes_layers: ClassVar[bool] = False
+    takes_layers: bool = False
     """Whether the features are those of all layers."""
 
     min_frames: ClassVar[int] = 1

@@ -8,7 +8,6 @@ ASVspoof 5 (Peng et al., Wedefense, 2025). Attributes bear the names of the auth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +63,7 @@ class MHFA(FrameBackEnd):
     (batch, layers, frames, dim) to logits (batch, 2) and embedding (batch, embedding).
     """
 
-    takes_layers: ClassVar[bool] = True
+    takes_layers: bool = True
     config: MHFAConfig
 
     def __init__(self, config: MHFAConfig | None = None) -> None:

@@ -63,14 +63,17 @@ class MLPConfig(PlainConfig):
         Width of the hidden layer; 0 for none, which is the linear probe.
     dropout : float
         Dropout on the pooled features and on the hidden layer, in [0, 1).
+    layers : int
+        Layers whose pooled features stand side by side; with 1 the frames are those of one layer.
     """
 
     dim: int = 1024
     hidden: int = 128
     dropout: float = 0.2
+    layers: int = 1
 
     def __post_init__(self) -> None:
-        check_int(self, dim=self.dim)
+        check_int(self, dim=self.dim, layers=self.layers)
         check_int(self, minimum=0, hidden=self.hidden)
         if not 0 <= self.dropout < 1:
             raise ParameterError(
@@ -80,7 +83,7 @@ class MLPConfig(PlainConfig):
 
 
 class MLP(FrameBackEnd):
-    """Frames of one layer to logits: mean and deviation over time, at most one hidden layer.
+    """Frames to logits: mean and deviation over time of each layer, at most one hidden layer.
 
     Parameters
     ----------
@@ -89,8 +92,8 @@ class MLP(FrameBackEnd):
 
     Shape
     -----
-    (batch, frames, dim) to logits (batch, 2) and embedding (batch, hidden), without a hidden layer
-    (batch, 2 * dim).
+    (batch, frames, dim), with several layers (batch, layers, frames, dim), to logits (batch, 2) and
+    embedding (batch, hidden), without a hidden layer (batch, layers * 2 * dim).
     """
 
     config: MLPConfig
@@ -99,7 +102,8 @@ class MLP(FrameBackEnd):
         super().__init__()
         config = config or MLPConfig()
         self.config = config
-        pooled = 2 * config.dim
+        self.takes_layers = config.layers > 1
+        pooled = config.layers * 2 * config.dim
         self.bn = nn.BatchNorm1d(pooled, affine=False)
         self.drop = nn.Dropout(p=config.dropout)
         self.hidden = nn.Linear(pooled, config.hidden) if config.hidden else None
@@ -108,10 +112,12 @@ class MLP(FrameBackEnd):
     @property
     def embedding_dim(self) -> int:
         """Width of the embedding."""
-        return self.config.hidden or 2 * self.config.dim
+        return self.config.hidden or self.config.layers * 2 * self.config.dim
 
     def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
-        embedding = self.drop(self.bn(pool_statistics(features, lengths)))
+        layers = features.unbind(1) if self.takes_layers else (features,)
+        pooled = torch.cat([pool_statistics(layer, lengths) for layer in layers], dim=1)
+        embedding = self.drop(self.bn(pooled))
         if self.hidden is not None:
             embedding = F.relu(self.hidden(embedding))
         return ModelOutput(self.out_layer(self.drop(embedding)), embedding)
@@ -145,7 +151,13 @@ class LinearProbe:
         self.C = C
         self.max_iter = max_iter
 
-    def fit(self, pooled: NDArray[np.floating], labels: Sequence[str]) -> LinearProbe:
+    def fit(
+        self,
+        pooled: NDArray[np.floating],
+        labels: Sequence[str],
+        *,
+        weights: NDArray[np.floating] | None = None,
+    ) -> LinearProbe:
         """Fit; both classes weigh the same however many trials they have.
 
         Parameters
@@ -154,6 +166,8 @@ class LinearProbe:
             One row a trial, for example of :func:`pool_statistics`.
         labels : sequence of {"bonafide", "spoof"}
             One a row.
+        weights : np.ndarray [shape=(n,)], optional
+            What each trial counts within its class, above 0; alike by default.
 
         Returns
         -------
@@ -170,8 +184,8 @@ class LinearProbe:
 
         rows, bonafide = _checked(pooled, labels)
         scaler = StandardScaler().fit(rows)
-        solver = LogisticRegression(C=self.C, max_iter=self.max_iter, class_weight="balanced")
-        solver.fit(scaler.transform(rows), bonafide)
+        solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
+        solver.fit(scaler.transform(rows), bonafide, sample_weight=_balanced(bonafide, weights))
         self.mean_, self.scale_ = scaler.mean_, scaler.scale_
         self.coef_, self.intercept_ = solver.coef_[0], float(solver.intercept_[0])
         return self
@@ -182,21 +196,31 @@ class LinearProbe:
         odds: NDArray[np.float64] = standard @ self.coef_ + self.intercept_
         return odds
 
-    def to_back_end(self) -> MLP:
-        """The same map as a back end on frames, for export; d must be twice the frames' width.
+    def to_back_end(self, layers: int = 1) -> MLP:
+        """The same map as a back end on frames, for export.
+
+        Parameters
+        ----------
+        layers : int
+            Layers whose means and deviations stand side by side in the features.
+
+        Returns
+        -------
+        MLP
 
         Raises
         ------
         ParameterError
-            If d is odd.
+            If the features are not means and deviations of so many layers of one width.
         """
         size = len(self.coef_)
-        if size % 2:
+        if layers < 1 or size % (2 * layers):
             raise ParameterError(
-                "A back end needs a probe on means and deviations, an even number of features. "
-                f"Got {size} instead."
+                f"A back end of {layers} layers needs a probe on means and deviations, a multiple "
+                f"of {2 * layers} features. Got {size} instead."
             )
-        back_end = MLP(MLPConfig(dim=size // 2, hidden=0, dropout=0.0)).eval()
+        config = MLPConfig(dim=size // (2 * layers), hidden=0, dropout=0.0, layers=layers)
+        back_end = MLP(config).eval()
         weight, bias = _in_halves(self.coef_), _in_halves(np.array([self.intercept_]))
         with torch.no_grad():
             back_end.out_layer.weight.copy_(weight)
@@ -217,6 +241,21 @@ def _checked(
             f"{sorted(set(labels))[:4]} instead."
         )
     return rows, np.array([label == Label.BONAFIDE.value for label in labels])
+
+
+def _balanced(
+    bonafide: NDArray[np.bool_], weights: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
+    """Weights whose sum is half the number of trials in either class."""
+    shares = np.ones(len(bonafide)) if weights is None else np.array(weights, np.float64)
+    if shares.shape != bonafide.shape or not np.all(np.isfinite(shares) & (shares > 0)):
+        raise ParameterError(
+            "The 'weights' parameter of LinearProbe.fit must hold a finite number above 0 for each "
+            f"of the {len(bonafide)} trials. Got shape {shares.shape} instead."
+        )
+    for side in (bonafide, ~bonafide):
+        shares[side] *= len(shares) / (2 * shares[side].sum())
+    return shares
 
 
 def _in_halves(towards_bonafide: NDArray[np.float64]) -> Tensor:

@@ -7,7 +7,6 @@ Multimedia 2024. Attributes bear the names of the published checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +64,7 @@ class SLS(FrameBackEnd):
     embedding (batch, hidden). The logits end in a SELU, as published, and so lie above -1.76.
     """
 
-    takes_layers: ClassVar[bool] = True
+    takes_layers: bool = True
     config: SLSConfig
 
     def __init__(self, config: SLSConfig | None = None) -> None:

@@ -186,7 +186,9 @@ class SSLNetwork(nn.Module):
     def __init__(self, encoder: SSLEncoder, head: FrameNetwork, *, back_end: str) -> None:
         super().__init__()
         options = head.back_end.config
-        layers = getattr(options, "layers", encoder.n_layers)
+        layers = encoder.n_layers
+        if head.back_end.takes_layers:
+            layers = getattr(options, "layers", layers)
         if options.dim != encoder.dim or layers != encoder.n_layers:
             raise ParameterError(
                 f"The 'head' parameter of SSLNetwork must take {encoder.n_layers} layers of width "
@@ -239,8 +241,11 @@ def save_ssl_network(
     Path
         The file.
     """
-    from safetensors.torch import save
+    return write_network(network, path, {**(notes or {}), **description(network)})
 
+
+def description(network: SSLNetwork) -> dict[str, str]:
+    """What a file's header says of a network, so that it can be built again."""
     encoder = network.encoder
     described = {
         "format": native.FORMAT,
@@ -250,16 +255,21 @@ def save_ssl_network(
         "provenance": encoder.provenance,
     }
     head = {"back_end": network.config.back_end, "options": network.config.options}
-    header = {
-        **(notes or {}),
+    return {
         native.HEADER: json.dumps(described, sort_keys=True),
         HEADER: json.dumps(head, sort_keys=True),
     }
+
+
+def write_network(network: nn.Module, path: str | Path, header: Mapping[str, str]) -> Path:
+    """Write a network's weights under a header; one that is there is replaced as a whole."""
+    from safetensors.torch import save
+
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(save(state, header))
+    scratch.write_bytes(save(state, dict(header)))
     scratch.replace(path)
     return path
 
@@ -289,19 +299,41 @@ def load_ssl_network(path: str | Path, *, sha256: str | None = None) -> SSLNetwo
     path = Path(path)
     check_file(path, sha256=sha256)
     state, header = read_safetensors(path)
+    return described_network(header, state, name=path.name)
+
+
+def described_network(
+    header: Mapping[str, str], state: Mapping[str, Tensor], *, name: str
+) -> SSLNetwork:
+    """Build the network that a :func:`description` describes, in evaluation mode.
+
+    Parameters
+    ----------
+    header : mapping of str to str
+        The description.
+    state : mapping of str to Tensor
+        The network's weights.
+    name : str
+        File that both came from, for messages.
+
+    Raises
+    ------
+    BundleError
+        If the header describes none, or they do not fit each other.
+    """
     if HEADER not in header or native.HEADER not in header:
         raise BundleError(
-            f"Weights file {path.name!r} holds no network of encoder and back end. Expected a file "
-            "of save_ssl_network."
+            f"Weights file {name!r} holds no network of encoder and back end. Expected a file of "
+            "save_ssl_network."
         )
     weights = {k.removeprefix(_ENCODER): v for k, v in state.items() if k.startswith(_ENCODER)}
-    encoder = native.from_file(weights, header[native.HEADER], name=path.name)
-    name, head = _empty_head(encoder, header[HEADER], path.name)
+    encoder = native.from_file(weights, header[native.HEADER], name=name)
+    back_end, head = _empty_head(encoder, header[HEADER], name)
     learned = {k.removeprefix(_HEAD): v for k, v in state.items() if k.startswith(_HEAD)}
-    learned = checked_state(learned, path.name)
-    check_fit(head.state_dict(), learned, name=path.name)
+    learned = checked_state(learned, name)
+    check_fit(head.state_dict(), learned, name=name)
     head.load_state_dict(learned, strict=True)
-    return SSLNetwork(encoder, head, back_end=name).eval()
+    return SSLNetwork(encoder, head, back_end=back_end).eval()
 
 
 def _empty_head(encoder: SSLEncoder, text: str, file: str) -> tuple[str, FrameNetwork]:

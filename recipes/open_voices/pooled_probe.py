@@ -1,0 +1,163 @@
+"""Linear probes on pooled features, alone and summed: cross-validated, then written as networks.
+
+    E=work/encoders
+    python pooled_probe.py --data_folder ../../../shared/corpus --work work \
+        --members $E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2
+    python pooled_probe.py ... --fold 3 --released $R --out work/probes
+
+A member is an encoder's file and the layers whose means and deviations its probe hears, out of
+those that ``pooled.py`` kept. Without ``--out`` each of the five folds is held out in turn and the
+mean of the errors is printed, for each member and for the sum of their log-odds, as recorded and by
+telephone: by that the members are chosen. With it the probes of one fold are written behind their
+encoders, to be fine-tuned (``ssl_finetune.py``) or joined as they are (``join.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from judge import macro_eer
+from split import N_FOLDS, family, sampling_weights, split
+from ssl_frames import open_encoder
+
+from voiceguard.features.ssl import SSLEncoder
+from voiceguard.features.ssl.distillmos import DistillMOSEncoder, halved_earlier
+from voiceguard.metrics import eer
+from voiceguard.models.probe import LinearProbe
+from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
+from voiceguard.training.checkpoints import RUN_NAME
+from voiceguard.training.corpus import Corpus, open_corpus
+
+TRAINED_ON = ("first", "telephone", "channel")
+JUDGED_ON = ("first", "g711")
+PENALTY = 0.01
+"""Weight of the squared coefficients beside the mean loss of a trial."""
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """An encoder and the layers that its probe hears."""
+
+    path: Path
+    layers: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Member:
+        """From ``FILE:LAYER,LAYER``."""
+        path, _, layers = text.rpartition(":")
+        return cls(Path(path), tuple(int(layer) for layer in layers.split(",")))
+
+    def encoder(self, context_s: float | None) -> SSLEncoder:
+        """The encoder, Whisper's window cut."""
+        return open_encoder(self.path, layers=list(self.layers), context_s=context_s)
+
+
+class Features:
+    """The pooled features of one member, by pass."""
+
+    def __init__(self, folder: Path, layers: Sequence[int]) -> None:
+        self.folder = folder
+        kept = json.loads((folder / RUN_NAME).read_text("utf-8"))["layers"]
+        self.places = [kept.index(layer) for layer in layers]
+
+    def __call__(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
+        """Features of some rows [shape=(rows, layers * 2 * dim)]."""
+        stored = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return stored[rows][:, self.places].astype(np.float32).reshape(len(rows), -1)
+
+
+def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) -> LinearProbe:
+    """Probe on all passes of the training clips, families weighted by the root of their size."""
+    label = [corpus.rows[i]["label"] for i in train]
+    weights = sampling_weights([corpus.rows[i] for i in train])
+    heard = np.concatenate([features(name, train) for name in passes])
+    probe = LinearProbe(C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=100)
+    return probe.fit(heard, label * len(passes), weights=np.tile(weights, len(passes)))
+
+
+def figures(scores: Floats, corpus: Corpus, rows: Rows) -> tuple[float, float]:
+    """Equal error rate, plain and with families weighted alike."""
+    bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
+    families = [family(corpus.rows[i]) for i in rows]
+    plain = float(eer(scores[bonafide], scores[~bonafide]).value)
+    return plain, macro_eer(scores, bonafide, families)
+
+
+def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequence[str]) -> None:
+    """Print the mean errors over the folds, and each fold's."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for number in range(N_FOLDS):
+        sides = split(corpus.rows, number)
+        probes = {name: fit(one, corpus, sides.train, passes) for name, one in members.items()}
+        for channel in JUDGED_ON:
+            scores = {
+                name: probes[name].decision_function(one(channel, sides.held_out))
+                for name, one in members.items()
+            }
+            if len(scores) > 1:
+                scores["sum"] = np.sum(list(scores.values()), axis=0)
+            for name, values in scores.items():
+                errors = figures(values, corpus, sides.held_out)
+                found.setdefault((name, channel), []).append(errors)
+        print(f"fold {number} of {N_FOLDS} is judged", flush=True)
+    for (name, channel), errors in found.items():
+        plain, macro = 100 * np.mean(errors, axis=0)
+        each = " ".join(f"{100 * value:.1f}" for _, value in errors)
+        print(f"{name}, {channel}: EER {plain:.1f} %, macro {macro:.1f} % (folds: {each})")
+
+
+def write(
+    name: str, probe: LinearProbe, encoder: SSLEncoder, out: Path, *, halving: int | None
+) -> Path:
+    """The probe behind its encoder, as a network."""
+    if halving is not None and isinstance(encoder, DistillMOSEncoder):
+        encoder = halved_earlier(encoder, halving)
+    head = probe.to_back_end(encoder.n_layers)
+    network = SSLNetwork(encoder, FrameNetwork(encoder.n_layers, head), back_end="mlp")
+    return save_ssl_network(network, out / f"{name}.safetensors")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_folder", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--members", nargs="+", type=Member.parse, required=True)
+    parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
+    parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
+    parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--released", nargs="*", default=[])
+    parser.add_argument("--halving", type=int, help="convolution of DistillMOS that halves frames")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    corpus = open_corpus(args.data_folder, args.work / "cache")
+    encoders = {member: member.encoder(args.context_s) for member in args.members}
+    members = {
+        one.architecture: Features(args.work / "pooled" / one.architecture, one.layers)
+        for one in encoders.values()
+    }
+    if args.out is None:
+        cross_validate(members, corpus, args.passes)
+        return
+    sides = split(corpus.rows, args.fold, released=args.released)
+    for member, encoder in encoders.items():
+        name = encoder.architecture
+        probe = fit(members[name], corpus, sides.train, args.passes)
+        for channel in JUDGED_ON:
+            scores = probe.decision_function(members[name](channel, sides.held_out))
+            plain, macro = figures(scores, corpus, sides.held_out)
+            print(f"{name}, {channel}: EER {100 * plain:.1f} %, macro {100 * macro:.1f} %")
+        path = write(name, probe, encoder, args.out, halving=args.halving)
+        print(f"{member.path.name}, layers {list(member.layers)}: wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

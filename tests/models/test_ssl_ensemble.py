@@ -1,0 +1,118 @@
+"""Several networks as one: what it computes, its file, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from voiceguard.errors import BundleError, IntegrityError, ParameterError
+from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
+from voiceguard.models.ssl_ensemble import (
+    HEADER,
+    SSLEnsemble,
+    load_ssl_ensemble,
+    save_ssl_ensemble,
+)
+from voiceguard.models.ssl_network import SSLNetwork, frame_network, save_ssl_network
+
+pytest.importorskip("transformers", reason="one of the small encoders is Whisper's")
+
+WINDOW = 3_200
+
+
+def whisper():
+    config = WhisperConfig(dim=24, depth=2, heads=2, feedforward=16, mels=20, positions=20)
+    encoder = WhisperEncoder(config, layers=(0, 1), context_s=0.2).eval()
+    head = frame_network("mlp", dim=24, n_layers=2, frames=10, hidden=0, layers=2)
+    return SSLNetwork(encoder, head, back_end="mlp").eval()
+
+
+def distillmos():
+    head = frame_network("mlp", dim=1024, n_layers=1, frames=10, hidden=5)
+    return SSLNetwork(DistillMOSEncoder(layers=(0,)), head, back_end="mlp").eval()
+
+
+@pytest.fixture(scope="module")
+def members():
+    torch.manual_seed(0)
+    return distillmos(), whisper()
+
+
+@pytest.fixture
+def waveform():
+    return 0.1 * torch.randn(3, WINDOW, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_is_the_weighted_sum_of_its_members_and_comes_back_from_its_file(
+    members, waveform, tmp_path
+):
+    made = SSLEnsemble(members, (0.5, 2.0)).eval()
+    file = save_ssl_ensemble(made, tmp_path / "sum.safetensors", notes={"eer": "0.2"})
+    back = load_ssl_ensemble(file)
+    with torch.no_grad():
+        output = made(waveform)
+        first, second = (member(waveform) for member in members)
+        torch.testing.assert_close(output.logits, 0.5 * first.logits + 2.0 * second.logits)
+        torch.testing.assert_close(
+            made.score(output), 0.5 * members[0].score(first) + 2.0 * members[1].score(second)
+        )
+        assert torch.equal(back(waveform).logits, output.logits)
+    assert torch.equal(output.embedding, torch.cat([first.embedding, second.embedding], dim=1))
+    assert output.embedding.shape == (3, made.embedding_dim) == (3, 5 + 2 * 2 * 24)
+    assert back.config == made.config
+    with safe_open(file, framework="pt") as stored:
+        assert stored.metadata()["eer"] == "0.2"
+
+
+def test_layers_side_by_side_are_pooled_each_by_itself(members, waveform):
+    network = members[1]
+    with torch.no_grad():
+        frames = network.encoder(waveform).layers
+        pooled = torch.cat(
+            [s for i in (0, 1) for s in (frames[:, i].mean(1), frames[:, i].std(1, correction=0))],
+            dim=1,
+        )
+        embedding = network(waveform).embedding
+    torch.testing.assert_close(embedding, pooled, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 0.0), (1.0, float("nan")), (1.0, -2.0)])
+def test_weights_that_do_not_fit_are_refused(members, weights):
+    with pytest.raises(ParameterError, match="SSLEnsemble"):
+        SSLEnsemble(members, weights)
+    with pytest.raises(ParameterError, match="at least one member"):
+        SSLEnsemble(())
+
+
+def test_files_that_hold_something_else_are_refused(members, tmp_path):
+    file = save_ssl_ensemble(SSLEnsemble(members), tmp_path / "sum.safetensors")
+    with pytest.raises(IntegrityError):
+        load_ssl_ensemble(file, sha256="0" * 64)
+    weights = load_file(file)
+    with safe_open(file, framework="pt") as stored:
+        described = json.loads(stored.metadata()[HEADER])
+    bad = tmp_path / "bad.safetensors"
+    damaged = (
+        "{",
+        "[]",
+        json.dumps({**described, "weights": [1.0]}),
+        json.dumps({**described, "weights": ["much", 1.0]}),
+        json.dumps({**described, "members": []}),
+        json.dumps({**described, "members": [3, 4]}),
+    )
+    for text in damaged:
+        save_file(weights, bad, metadata={HEADER: text})
+        with pytest.raises(BundleError, match="damaged"):
+            load_ssl_ensemble(bad)
+    save_file(weights, bad, metadata={HEADER: json.dumps({**described, "members": [{}, {}]})})
+    with pytest.raises(BundleError, match="holds no network"):
+        load_ssl_ensemble(bad)
+    del weights["members.1.head.back_end.out_layer.bias"]
+    save_file(weights, bad, metadata={HEADER: json.dumps(described)})
+    with pytest.raises(BundleError, match=r"out_layer\.bias"):
+        load_ssl_ensemble(bad)
+    with pytest.raises(BundleError, match="holds no ensemble"):
+        load_ssl_ensemble(save_ssl_network(members[1], bad))
