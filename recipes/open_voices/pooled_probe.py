@@ -38,6 +38,8 @@ TRAINED_ON = ("first", "telephone", "channel")
 JUDGED_ON = ("first", "g711")
 PENALTY = 0.01
 """Weight of the squared coefficients beside the mean loss of a trial."""
+LEAST_SCALE = 0.003
+"""Features that deviate less carry the noise of 16 bits."""
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -80,7 +82,7 @@ def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) 
     label = [corpus.rows[i]["label"] for i in train]
     weights = sampling_weights([corpus.rows[i] for i in train])
     heard = np.concatenate([features(name, train) for name in passes])
-    probe = LinearProbe(C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=100)
+    probe = LinearProbe(C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=100, least_scale=LEAST_SCALE)
     return probe.fit(heard, label * len(passes), weights=np.tile(weights, len(passes)))
 
 

@@ -53,16 +53,16 @@ class FineTuneBrain(SSLBrain):
         paired = pair_loss(logits[:, 1] - logits[:, 0], batch.row, self.crops.partner)
         return loss + self.hparams.pair_weight * paired
 
-    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Norms keep what the head was fitted with: short crops would move them."""
-        super().on_stage_start(stage, epoch)
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Set the learning rates; norms keep what the head was fitted with.
+
+        Statistics of so few short crops would move them, and tell one crop of its neighbours. The
+        Brain sets all parts to training after an epoch's start, so that they are held here.
+        """
+        super().on_fit_batch_start(batch, should_step)
         for part in self.modules.modules():
             if isinstance(part, nn.BatchNorm1d):
                 part.eval()
-
-    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Set the learning rates."""
-        super().on_fit_batch_start(batch, should_step)
         for group in self.optimizer.param_groups:
             group["lr"] *= group["share"]
 

@@ -132,6 +132,9 @@ class LinearProbe:
         Inverse strength of the penalty on the weights, > 0.
     max_iter : int
         Most iterations of the solver, >= 1.
+    least_scale : float
+        What moves less than this, as a deviation over the trials, is not blown up to one; >= 0.
+        Above the noise of features that were computed or kept in 16 bits.
 
     Attributes
     ----------
@@ -147,9 +150,10 @@ class LinearProbe:
     coef_: NDArray[np.float64]
     intercept_: float
 
-    def __init__(self, *, C: float = 1.0, max_iter: int = 1000) -> None:
+    def __init__(self, *, C: float = 1.0, max_iter: int = 1000, least_scale: float = 0.0) -> None:
         self.C = C
         self.max_iter = max_iter
+        self.least_scale = least_scale
 
     def fit(
         self,
@@ -184,9 +188,11 @@ class LinearProbe:
 
         rows, bonafide = _checked(pooled, labels)
         scaler = StandardScaler().fit(rows)
+        self.mean_, self.scale_ = scaler.mean_, np.maximum(scaler.scale_, self.least_scale)
         solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
-        solver.fit(scaler.transform(rows), bonafide, sample_weight=_balanced(bonafide, weights))
-        self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+        solver.fit(
+            (rows - self.mean_) / self.scale_, bonafide, sample_weight=_balanced(bonafide, weights)
+        )
         self.coef_, self.intercept_ = solver.coef_[0], float(solver.intercept_[0])
         return self
 
@@ -221,11 +227,12 @@ class LinearProbe:
             )
         config = MLPConfig(dim=size // (2 * layers), hidden=0, dropout=0.0, layers=layers)
         back_end = MLP(config).eval()
-        weight, bias = _in_halves(self.coef_), _in_halves(np.array([self.intercept_]))
+        spread = _standardise(back_end.bn, self.mean_, self.scale_)
+        weight = _in_halves(self.coef_ * spread / self.scale_)
+        bias = _in_halves(np.array([self.intercept_]))
         with torch.no_grad():
             back_end.out_layer.weight.copy_(weight)
             back_end.out_layer.bias.copy_(bias[:, 0])
-        _standardise(back_end.bn, self.mean_, self.scale_)
         return back_end
 
 
@@ -264,9 +271,13 @@ def _in_halves(towards_bonafide: NDArray[np.float64]) -> Tensor:
     return torch.stack([-half, half])
 
 
-def _standardise(bn: nn.BatchNorm1d, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
-    """Set a batch norm to the standardisation of a probe."""
-    variance = torch.from_numpy(scale**2)
+def _standardise(
+    bn: nn.BatchNorm1d, mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Set a batch norm to the standardisation of a probe; what it does divide by."""
+    # The norm adds a little to each variance, more than what hardly moves has.
+    variance = np.maximum(scale**2 - bn.eps, 0.0)
     if bn.running_mean is not None and bn.running_var is not None:
         bn.running_mean.copy_(torch.from_numpy(mean))
-        bn.running_var.copy_(variance - bn.eps)
+        bn.running_var.copy_(torch.from_numpy(variance))
+    return np.sqrt(variance + bn.eps)
