@@ -77,8 +77,61 @@ def test_balanced_classes(frames, labels, fitted):
 
 def test_odd_features_make_no_back_end(labels):
     probe = LinearProbe().fit(np.random.default_rng(0).normal(size=(60, 3)), labels)
-    with pytest.raises(ParameterError, match="even number"):
+    with pytest.raises(ParameterError, match="a multiple of 2 features"):
         probe.to_back_end()
+    even = LinearProbe().fit(np.random.default_rng(0).normal(size=(60, 6)), labels)
+    for layers in (0, 2):
+        with pytest.raises(ParameterError, match=f"back end of {layers} layers"):
+            even.to_back_end(layers)
+
+
+def test_layers_side_by_side_make_a_back_end_that_takes_them(frames, labels):
+    stacked = torch.stack([frames, frames.flip(2) ** 2], dim=1)
+    pooled = torch.cat([pool_statistics(stacked[:, i]) for i in (0, 1)], dim=1).numpy()
+    probe = LinearProbe(C=0.5).fit(pooled, labels)
+    back_end = probe.to_back_end(2)
+    with torch.no_grad():
+        output = back_end(stacked)
+    score = back_end.score(output).numpy()
+    np.testing.assert_allclose(score, probe.decision_function(pooled), rtol=1e-3, atol=1e-3)
+    assert back_end.takes_layers
+    assert output.embedding.shape == (60, back_end.embedding_dim) == (60, 20)
+
+
+def test_features_that_hardly_move_keep_the_map_and_can_be_kept_small(frames, labels):
+    still = frames.clone()
+    still[:, :, 1] = 2.0 + 1e-4 * still[:, :, 1]
+    pooled = pool_statistics(still).numpy()
+    probe = LinearProbe(C=0.5).fit(pooled, labels)
+    back_end = probe.to_back_end()
+    with torch.no_grad():
+        score = back_end.score(back_end(still)).numpy()
+    assert np.all(np.isfinite(score))
+    # The feature itself has but four digits in float32.
+    np.testing.assert_allclose(score, probe.decision_function(pooled), rtol=0.02, atol=0.05)
+    held = LinearProbe(C=0.5, least_scale=0.01).fit(pooled, labels)
+    assert held.scale_[1] == 0.01 > probe.scale_[1]
+    np.testing.assert_array_equal(held.scale_[[0, 2, 3, 4]], probe.scale_[[0, 2, 3, 4]])
+
+
+def test_weights_count_within_a_class(frames, labels):
+    pooled = pool_statistics(frames).numpy()
+    spoof = np.array(labels) == "spoof"
+    doubled = np.where(np.arange(60) % 2 == 0, 2.0, 1.0)
+    weighted = LinearProbe(C=0.5).fit(pooled, labels, weights=doubled)
+    twice = np.repeat(np.arange(60), doubled.astype(int))
+    repeated = LinearProbe(C=0.5 * 60 / len(twice)).fit(pooled[twice], [labels[i] for i in twice])
+    first, second = (p.coef_ / p.scale_ for p in (weighted, repeated))
+    assert np.corrcoef(first, second)[0, 1] > 0.99
+    # A scale of its own for each class changes nothing.
+    again = LinearProbe(C=0.5).fit(pooled, labels, weights=np.where(spoof, 7.0, 1.0) * doubled)
+    np.testing.assert_allclose(again.coef_, weighted.coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [np.ones(59), np.zeros(60), np.full(60, np.nan)])
+def test_other_weights_are_refused(frames, labels, weights):
+    with pytest.raises(ParameterError, match="'weights'"):
+        LinearProbe().fit(pool_statistics(frames).numpy(), labels, weights=weights)
 
 
 @pytest.mark.parametrize(

@@ -246,12 +246,27 @@ def test_fine_tuning_moves_the_open_blocks_alone_and_goes_on_from_its_checkpoint
     assert any("encoder.network.layers.1." in name for name in moved)
     assert any(name.startswith("head.") for name in moved)
     assert not any("encoder.network.layers.0." in name or ".conv" in name for name in moved)
+    # The norms stand where the head was fitted: no statistics of a batch, neither used nor kept.
+    assert not any("running" in name or "num_batches" in name for name in moved)
     # The plateau of both runs outlasts their epochs, so that a shorter one is a stopped one.
     fine_tuned(ssl, corpus, fold, {**hparams, "epochs": 1}, stopped, tmp_path / "stopped")
     resumed = copy.deepcopy(network)
     fine_tuned(ssl, corpus, fold, hparams, resumed, tmp_path / "stopped")
     for name, value in now.items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_weights_between_start_and_end_lie_between(ssl, fold, encoder, hparams, tmp_path):
+    import torch
+
+    start, _ = train(ssl, encoder, fold, hparams, tmp_path / "one.safetensors")
+    end, _ = train(ssl, encoder, fold, {**hparams, "seed": 4}, tmp_path / "two.safetensors")
+    first = {name: value.clone() for name, value in start.state_dict().items()}
+    middle = ssl["ssl_finetune"].between(start, end, 0.25).state_dict()
+    for name, value in end.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(middle[name], 0.75 * first[name] + 0.25 * value)
+        assert torch.equal(start.state_dict()[name], first[name])
 
 
 def test_the_best_epoch_is_kept_and_a_worse_one_is_not(ssl):
