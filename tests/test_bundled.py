@@ -34,7 +34,7 @@ FLOAT32_LLRS = {
     "human_ru.ogg": 1.1215,
     "synthetic_en.ogg": -1.6908,
 }
-BYTES = {"vg-base": 10_000_000, "vg-small": 2_000_000}
+BYTES = {"vg-base": 13_500_000, "vg-small": 2_000_000}
 
 
 @pytest.fixture(scope="module", params=list(BYTES))
@@ -131,19 +131,20 @@ def _wild_eer(name, path):
     opened = voiceguard.Detector.load(name, policy=GatePolicy.open())
     llr = {"bonafide": [], "spoof": []}
     for row in rows:
-        x = read(WILD / row["path"]).samples[0]
+        # The first window alone: a second one, 0.1 s later, says the same for twice the time.
+        x = read(WILD / row["path"]).samples[0][:64_160]
         llr[row["label"]].append(opened.score((path(x), 16_000)).llr)
     return metrics.eer(llr["bonafide"], llr["spoof"]).value
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.30), ("vg-small", 0.30)])
+@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.22), ("vg-small", 0.30)])
 def test_unheard_people_and_engines(name, bound):
     """No worse than as measured for the model card; the AASIST of 2019 stands at 41 %."""
     assert _wild_eer(name, lambda x: x) < bound
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.36), ("vg-small", 0.36)])
+@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.30), ("vg-small", 0.36)])
 def test_unheard_people_and_engines_by_telephone(name, bound):
     assert _wild_eer(name, g711_path) < bound

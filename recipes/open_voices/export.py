@@ -1,7 +1,7 @@
 """Calibrate a trained model on its held-out fold and write the bundle.
 
     python export.py --data_folder ../../../shared/corpus --work work \
-        --network work/base4/best.safetensors \
+        --network work/base5/joined.safetensors \
         --card ../../docs/model-card.md --out ../../src/voiceguard/assets/models/vg-base
 
 The calibration sees each held-out clip as recorded and through four channels, so that one map
@@ -50,7 +50,7 @@ Model: TypeAlias = SpectralAASIST | SSLNetwork | SSLEnsemble
 DESCRIPTIONS = {
     "SpectralAASIST": "Spectral AASIST",
     "SSLNetwork": "DistillMOS convolutions, fine-tuned, with a pooled head",
-    "SSLEnsemble": "DistillMOS convolutions and Whisper tiny.en blocks, fine-tuned, summed",
+    "SSLEnsemble": "Probes on frozen DistillMOS convolutions and Whisper tiny.en blocks, summed",
 }
 CHANNELS = ("clean", "g711", "gsm", "opus 14 kbit/s", "noise 15 dB")
 

@@ -1,6 +1,6 @@
 """Join trained networks on pretrained encoders: the sum of their log-odds is the model.
 
-    python join.py work/base5_distillmos/best.safetensors work/base5_whisper/best.safetensors \
+    python join.py work/base5/distillmos.safetensors work/base5/whisper.safetensors \
         --data_folder ../../../shared/corpus --work work --out work/base5/joined.safetensors
 
 Each counts by one over the deviation of its scores on the held-out clips of the fold, both channels
@@ -55,7 +55,9 @@ def main() -> None:
     members, weights, total = [], [], {}
     for path in args.networks:
         network = load_ssl_network(path).to(memory_format=torch.channels_last)
-        scores = {channel: held.scores(network, channel) for channel in held.clips}
+        # Alone in an ensemble, it hears each clip at the ensemble's level.
+        alone = SSLEnsemble([network])
+        scores = {channel: held.scores(alone, channel) for channel in held.clips}
         report(str(path), scores, held)
         members.append(network)
         weights.append(1.0 / spread(scores))

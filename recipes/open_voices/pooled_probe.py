@@ -1,15 +1,17 @@
-"""Linear probes on pooled features, alone and summed: cross-validated, then written as networks.
+"""Probes on pooled features, alone and summed: cross-validated, then written as networks.
 
     E=work/encoders
-    python pooled_probe.py --data_folder ../../../shared/corpus --work work \
-        --members $E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2
-    python pooled_probe.py ... --fold 3 --released $R --out work/probes
+    M="$E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2:128"
+    python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M
+    python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M \
+        --fold 3 --released $R --out work/base5
 
-A member is an encoder's file and the layers whose means and deviations its probe hears, out of
-those that ``pooled.py`` kept. Without ``--out`` each of the five folds is held out in turn and the
-mean of the errors is printed, for each member and for the sum of their log-odds, as recorded and by
-telephone: by that the members are chosen. With it the probes of one fold are written behind their
-encoders, to be fine-tuned (``ssl_finetune.py``) or joined as they are (``join.py``).
+A member is an encoder's file, the layers whose means and deviations its probe hears, out of those
+that ``pooled.py`` kept, and the width of a hidden layer, without which the probe is linear: a
+logistic regression. One with a hidden layer learns from mixtures of trials (Zhang et al., "mixup",
+ICLR 2018). Without ``--out`` each of the five folds is held out in turn and the mean of the errors
+is printed, for each member and for their sum, as recorded and by telephone: by that the members are
+chosen. With it the probes of one fold are written behind their encoders, for ``join.py``.
 """
 
 from __future__ import annotations
@@ -19,27 +21,37 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from judge import macro_eer
 from split import N_FOLDS, family, sampling_weights, split
 from ssl_frames import open_encoder
 
 from voiceguard.features.ssl import SSLEncoder
-from voiceguard.features.ssl.distillmos import DistillMOSEncoder, halved_earlier
 from voiceguard.metrics import eer
-from voiceguard.models.probe import LinearProbe
+from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
 from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
 from voiceguard.training.checkpoints import RUN_NAME
 from voiceguard.training.corpus import Corpus, open_corpus
+from voiceguard.training.losses import label_loss
 
-TRAINED_ON = ("first", "telephone", "channel")
+TRAINED_ON = ("first", "g711", "telephone", "channel")
 JUDGED_ON = ("first", "g711")
 PENALTY = 0.01
 """Weight of the squared coefficients beside the mean loss of a trial."""
 LEAST_SCALE = 0.003
 """Features that deviate less carry the noise of 16 bits."""
+
+BATCH = 128
+EPOCHS = 6
+RATE = 5e-4
+WEIGHT_DECAY = 0.1
+DROPOUT = 0.4
+MIX = 0.4
+SMOOTHING = 0.05
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -47,27 +59,39 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Member:
-    """An encoder and the layers that its probe hears."""
+    """An encoder, the layers that its probe hears, and the probe's hidden layer."""
 
     path: Path
     layers: tuple[int, ...]
+    hidden: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Member:
-        """From ``FILE:LAYER,LAYER``."""
-        path, _, layers = text.rpartition(":")
-        return cls(Path(path), tuple(int(layer) for layer in layers.split(",")))
+        """From ``FILE:LAYER,LAYER`` or ``FILE:LAYER,LAYER:HIDDEN``."""
+        path, layers, *hidden = text.split(":")
+        return cls(Path(path), tuple(map(int, layers.split(","))), int(hidden[0]) if hidden else 0)
 
     def encoder(self, context_s: float | None) -> SSLEncoder:
         """The encoder, Whisper's window cut."""
         return open_encoder(self.path, layers=list(self.layers), context_s=context_s)
 
 
+class Probe(Protocol):
+    """What both kinds of probe can do."""
+
+    def decision_function(self, pooled: npt.NDArray[np.float32]) -> Floats:
+        """Log-odds of bona fide."""
+
+    def to_back_end(self, layers: int = 1) -> MLP:
+        """The same map on frames."""
+
+
 class Features:
     """The pooled features of one member, by pass."""
 
-    def __init__(self, folder: Path, layers: Sequence[int]) -> None:
+    def __init__(self, folder: Path, layers: Sequence[int], *, hidden: int = 0) -> None:
         self.folder = folder
+        self.hidden = hidden
         kept = json.loads((folder / RUN_NAME).read_text("utf-8"))["layers"]
         self.places = [kept.index(layer) for layer in layers]
 
@@ -77,13 +101,66 @@ class Features:
         return stored[rows][:, self.places].astype(np.float32).reshape(len(rows), -1)
 
 
-def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) -> LinearProbe:
+class HiddenProbe:
+    """A network with one hidden layer on pooled features; learned from mixtures of two trials."""
+
+    def __init__(self, width: int, hidden: int, layers: int) -> None:
+        config = MLPConfig(dim=width, hidden=hidden, dropout=DROPOUT, layers=layers)
+        self.head = MLP(config)
+
+    def fit(
+        self, pooled: npt.NDArray[np.float32], bonafide: npt.NDArray[np.bool_], weights: Floats
+    ) -> HiddenProbe:
+        """Learn; trials are drawn by their weights."""
+        scale = np.maximum(pooled.std(axis=0, dtype=np.float64), LEAST_SCALE)
+        standardise(self.head.bn, pooled.mean(axis=0, dtype=np.float64), scale)
+        rng = np.random.default_rng(1)
+        features, labels = torch.from_numpy(pooled), torch.from_numpy(bonafide).float()
+        reach = np.cumsum(weights)
+        steps = EPOCHS * len(pooled) // BATCH
+        optimiser = torch.optim.AdamW(self.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+        self.head.train()
+        self.head.bn.eval()
+        for _ in range(steps):
+            drawn = torch.from_numpy(np.searchsorted(reach, rng.random(BATCH) * reach[-1]))
+            share = torch.from_numpy(rng.beta(MIX, MIX, BATCH).astype(np.float32))
+            other = drawn[torch.from_numpy(rng.permutation(BATCH))]
+            mixed = features[drawn] * share[:, None] + features[other] * (1 - share[:, None])
+            target = labels[drawn] * share + labels[other] * (1 - share)
+            loss = label_loss(self.head.classify(mixed).logits, target, smoothing=SMOOTHING)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        self.head.eval()
+        return self
+
+    def decision_function(self, pooled: npt.NDArray[np.float32]) -> Floats:
+        """Log-odds of bona fide as fitted, (n, d) to (n,)."""
+        with torch.inference_mode():
+            logits = self.head.classify(torch.from_numpy(pooled)).logits.double()
+        return (logits[:, 1] - logits[:, 0]).numpy()
+
+    def to_back_end(self, layers: int = 1) -> MLP:
+        """The network itself."""
+        return self.head
+
+
+def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) -> Probe:
     """Probe on all passes of the training clips, families weighted by the root of their size."""
-    label = [corpus.rows[i]["label"] for i in train]
-    weights = sampling_weights([corpus.rows[i] for i in train])
+    label = [corpus.rows[i]["label"] for i in train] * len(passes)
+    weights = np.tile(sampling_weights([corpus.rows[i] for i in train]), len(passes))
     heard = np.concatenate([features(name, train) for name in passes])
-    probe = LinearProbe(C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=100, least_scale=LEAST_SCALE)
-    return probe.fit(heard, label * len(passes), weights=np.tile(weights, len(passes)))
+    if features.hidden:
+        layers = len(features.places)
+        torch.manual_seed(1)
+        probe = HiddenProbe(heard.shape[1] // (2 * layers), features.hidden, layers)
+        return probe.fit(heard, np.array(label) == "bonafide", weights)
+    linear = LinearProbe(
+        C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=100, least_scale=LEAST_SCALE
+    )
+    return linear.fit(heard, label, weights=weights)
 
 
 def figures(scores: Floats, corpus: Corpus, rows: Rows) -> tuple[float, float]:
@@ -106,7 +183,7 @@ def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequenc
                 for name, one in members.items()
             }
             if len(scores) > 1:
-                scores["sum"] = np.sum(list(scores.values()), axis=0)
+                scores["sum"] = np.sum([s / np.std(s) for s in scores.values()], axis=0)
             for name, values in scores.items():
                 errors = figures(values, corpus, sides.held_out)
                 found.setdefault((name, channel), []).append(errors)
@@ -117,12 +194,8 @@ def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequenc
         print(f"{name}, {channel}: EER {plain:.1f} %, macro {macro:.1f} % (folds: {each})")
 
 
-def write(
-    name: str, probe: LinearProbe, encoder: SSLEncoder, out: Path, *, halving: int | None
-) -> Path:
+def write(name: str, probe: Probe, encoder: SSLEncoder, out: Path) -> Path:
     """The probe behind its encoder, as a network."""
-    if halving is not None and isinstance(encoder, DistillMOSEncoder):
-        encoder = halved_earlier(encoder, halving)
     head = probe.to_back_end(encoder.n_layers)
     network = SSLNetwork(encoder, FrameNetwork(encoder.n_layers, head), back_end="mlp")
     return save_ssl_network(network, out / f"{name}.safetensors")
@@ -137,14 +210,15 @@ def main() -> None:
     parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
     parser.add_argument("--fold", type=int, default=3)
     parser.add_argument("--released", nargs="*", default=[])
-    parser.add_argument("--halving", type=int, help="convolution of DistillMOS that halves frames")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoders = {member: member.encoder(args.context_s) for member in args.members}
     members = {
-        one.architecture: Features(args.work / "pooled" / one.architecture, one.layers)
-        for one in encoders.values()
+        one.architecture: Features(
+            args.work / "pooled" / one.architecture, one.layers, hidden=member.hidden
+        )
+        for member, one in encoders.items()
     }
     if args.out is None:
         cross_validate(members, corpus, args.passes)
@@ -157,7 +231,7 @@ def main() -> None:
             scores = probe.decision_function(members[name](channel, sides.held_out))
             plain, macro = figures(scores, corpus, sides.held_out)
             print(f"{name}, {channel}: EER {100 * plain:.1f} %, macro {100 * macro:.1f} %")
-        path = write(name, probe, encoder, args.out, halving=args.halving)
+        path = write(name, probe, encoder, args.out)
         print(f"{member.path.name}, layers {list(member.layers)}: wrote {path}")
 
 

@@ -12,6 +12,7 @@ from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
 from voiceguard.models.ssl_ensemble import (
     HEADER,
+    PEAK,
     SSLEnsemble,
     load_ssl_ensemble,
     save_ssl_ensemble,
@@ -54,13 +55,17 @@ def test_it_is_the_weighted_sum_of_its_members_and_comes_back_from_its_file(
     back = load_ssl_ensemble(file)
     with torch.no_grad():
         output = made(waveform)
-        first, second = (member(waveform) for member in members)
+        level = PEAK / waveform.abs().amax(dim=1, keepdim=True)
+        first, second = (member(level * waveform) for member in members)
         torch.testing.assert_close(output.logits, 0.5 * first.logits + 2.0 * second.logits)
         torch.testing.assert_close(
             made.score(output), 0.5 * members[0].score(first) + 2.0 * members[1].score(second)
         )
         assert torch.equal(back(waveform).logits, output.logits)
-    assert torch.equal(output.embedding, torch.cat([first.embedding, second.embedding], dim=1))
+        torch.testing.assert_close(made(0.03 * waveform).logits, output.logits)
+        assert torch.isfinite(made(torch.zeros(1, WINDOW)).logits).all()
+    both = torch.cat([first.embedding, second.embedding], dim=1)
+    torch.testing.assert_close(output.embedding, both)
     assert output.embedding.shape == (3, made.embedding_dim) == (3, 5 + 2 * 2 * 24)
     assert back.config == made.config
     with safe_open(file, framework="pt") as stored:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "open_voices"
-SCRIPTS = ("split", "cues", "judge", "bank", "bank_probe", "pairs", "teacher", "export")
+SCRIPTS = ("split", "cues", "judge", "bank", "pairs", "teacher", "export")
 COMMON = ROOT / "recipes" / "common"
 MINI_SCRIPTS = ("mini_corpus", "mini_layouts", "mini_source")
 RATE = 16_000

@@ -117,6 +117,20 @@ class MLP(FrameBackEnd):
     def _run(self, features: Tensor, lengths: Tensor | None) -> ModelOutput:
         layers = features.unbind(1) if self.takes_layers else (features,)
         pooled = torch.cat([pool_statistics(layer, lengths) for layer in layers], dim=1)
+        return self.classify(pooled)
+
+    def classify(self, pooled: Tensor) -> ModelOutput:
+        """The part behind the pooling.
+
+        Parameters
+        ----------
+        pooled : Tensor [shape=(batch, layers * 2 * dim)]
+            Of :func:`pool_statistics`, layer by layer.
+
+        Returns
+        -------
+        ModelOutput
+        """
         embedding = self.drop(self.bn(pooled))
         if self.hidden is not None:
             embedding = F.relu(self.hidden(embedding))
@@ -227,7 +241,7 @@ class LinearProbe:
             )
         config = MLPConfig(dim=size // (2 * layers), hidden=0, dropout=0.0, layers=layers)
         back_end = MLP(config).eval()
-        spread = _standardise(back_end.bn, self.mean_, self.scale_)
+        spread = standardise(back_end.bn, self.mean_, self.scale_)
         weight = _in_halves(self.coef_ * spread / self.scale_)
         bias = _in_halves(np.array([self.intercept_]))
         with torch.no_grad():
@@ -271,10 +285,22 @@ def _in_halves(towards_bonafide: NDArray[np.float64]) -> Tensor:
     return torch.stack([-half, half])
 
 
-def _standardise(
+def standardise(
     bn: nn.BatchNorm1d, mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Set a batch norm to the standardisation of a probe; what it does divide by."""
+    """Set a batch norm to a standardisation.
+
+    Parameters
+    ----------
+    bn : BatchNorm1d
+    mean, scale : np.ndarray [shape=(d,)]
+        What to subtract, and what to divide by.
+
+    Returns
+    -------
+    np.ndarray [shape=(d,)]
+        What it does divide by: more than asked for where that is next to nothing.
+    """
     # The norm adds a little to each variance, more than what hardly moves has.
     variance = np.maximum(scale**2 - bn.eps, 0.0)
     if bn.running_mean is not None and bn.running_var is not None:

@@ -31,6 +31,9 @@ from voiceguard.models.ssl_network import (
 HEADER = "voiceguard_ssl_ensemble"
 """Key of the text, in a file of :func:`save_ssl_ensemble`, that says what the members are."""
 
+PEAK = 0.5
+"""Each waveform is brought to this peak, so that its level says nothing."""
+
 
 @dataclass(frozen=True)
 class SSLEnsembleConfig(PlainConfig):
@@ -49,7 +52,7 @@ class SSLEnsembleConfig(PlainConfig):
 
 
 class SSLEnsemble(nn.Module):
-    """Weighted sum of the logits of several networks.
+    """Weighted sum of the logits of several networks, which hear each waveform at one level.
 
     Parameters
     ----------
@@ -111,6 +114,8 @@ class SSLEnsemble(nn.Module):
 
     def forward(self, waveform: Tensor) -> ModelOutput:
         """Run every member on a batch of waveforms of one length."""
+        peak = waveform.abs().amax(dim=1, keepdim=True) + 1e-8
+        waveform = waveform * (PEAK / peak)
         outputs: list[ModelOutput] = [member(waveform) for member in self.members]
         weighted = [
             share * output.logits for share, output in zip(self.weights, outputs, strict=True)
