@@ -3,10 +3,11 @@
     python ssl_finetune.py hparams/finetune_distillmos.yaml --data_folder DATA --work work
 
 Starts from a file of ``ssl_train.py`` or ``pooled_probe.py``; crops, channels, loop, averaged
-weights and judge are those of ``train.py``, with a rate of its own for the encoder. Keeps a checkpoint an
-epoch and resumes at the last; the epoch with the least macro EER on the held-out engines lies in
-``work/<name>/best.safetensors``, or a point on the way from the start to the last epoch's weights
-where that does better (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+weights and judge are those of ``train.py``, with a rate of its own for the encoder. Keeps a
+checkpoint an epoch and resumes at the last. ``work/<name>/best.safetensors`` is the epoch with the
+least macro EER on the held-out engines, or a point on the way from the start to the last epoch's
+weights where that does better (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR
+2022).
 """
 
 from __future__ import annotations
