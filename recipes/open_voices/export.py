@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 import torch
-from judge import WINDOW, macro_eer, window
+from judge import WINDOW, errors, window
 from safetensors import safe_open
 from safetensors.torch import load_file
 from split import family, split
@@ -36,7 +36,7 @@ from voiceguard.detect import calibration
 from voiceguard.detect.bundle import Manifest
 from voiceguard.export import export_bundle
 from voiceguard.export_ssl import export_ssl_bundle
-from voiceguard.metrics import act_dcf, cllr, eer, min_dcf
+from voiceguard.metrics import act_dcf, cllr, min_dcf
 from voiceguard.models import ssl_ensemble, ssl_network
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
 from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble
@@ -111,9 +111,9 @@ def report(
     print(f"{'channel':<16}{'EER %':>8}{'macro %':>9}{'minDCF':>8}{'actDCF':>8}{'Cllr':>8}")
     for channel, llr in llrs.items():
         b, s = llr[bonafide], llr[~bonafide]
-        macro = macro_eer(llr, bonafide, families)
+        plain, macro = errors(llr, bonafide, families)
         print(
-            f"{channel:<16}{100 * eer(b, s).value:8.1f}{100 * macro:9.1f}"
+            f"{channel:<16}{100 * plain:8.1f}{100 * macro:9.1f}"
             f"{min_dcf(b, s).value:8.3f}{act_dcf(b, s).value:8.3f}{cllr(b, s).value:8.3f}"
         )
 

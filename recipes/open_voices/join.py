@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judge import HeldOut, macro_eer
+from judge import HeldOut, errors, told
 
-from voiceguard.metrics import eer
 from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
 from voiceguard.models.ssl_network import load_ssl_network
 from voiceguard.training.corpus import open_corpus
@@ -27,9 +26,7 @@ Scores = dict[str, np.ndarray]
 def report(name: str, scores: Scores, held: HeldOut) -> None:
     """Print the error of each channel, plain and with families weighted alike."""
     for channel, s in scores.items():
-        plain = float(eer(s[held.bonafide], s[~held.bonafide]).value)
-        macro = macro_eer(s, held.bonafide, held.families)
-        print(f"{name}, {channel}: EER {100 * plain:.1f} %, macro {100 * macro:.1f} %", flush=True)
+        print(told(f"{name}, {channel}", *errors(s, held.bonafide, held.families)), flush=True)
 
 
 def spread(scores: Scores) -> float:

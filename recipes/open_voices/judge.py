@@ -43,6 +43,19 @@ def macro_eer(
     return float((miss[i] + false_alarm[i]) / 2.0)
 
 
+def errors(
+    scores: npt.NDArray[np.float64], bonafide: npt.NDArray[np.bool_], families: Sequence[str]
+) -> tuple[float, float]:
+    """Equal error rate, plain and with families weighted alike, in [0, 1]."""
+    plain = float(eer(scores[bonafide], scores[~bonafide]).value)
+    return plain, macro_eer(scores, bonafide, families)
+
+
+def told(name: str, plain: float, macro: float) -> str:
+    """A line that says both errors."""
+    return f"{name}: EER {100 * plain:.1f} %, macro {100 * macro:.1f} %"
+
+
 class HeldOut:
     """Judge a model on the held-out clips of a fold.
 
@@ -94,6 +107,6 @@ class HeldOut:
         figures = {}
         for channel in self.clips:
             s = self.scores(model, channel)
-            figures[f"eer_{channel}"] = float(eer(s[self.bonafide], s[~self.bonafide]).value)
-            figures[f"macro_{channel}"] = macro_eer(s, self.bonafide, self.families)
+            plain, macro = errors(s, self.bonafide, self.families)
+            figures[f"eer_{channel}"], figures[f"macro_{channel}"] = plain, macro
         return figures

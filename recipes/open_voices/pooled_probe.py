@@ -26,12 +26,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from judge import macro_eer
+from judge import errors, told
 from split import N_FOLDS, family, sampling_weights, split
 from ssl_frames import open_encoder
 
 from voiceguard.features.ssl import SSLEncoder
-from voiceguard.metrics import eer
 from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
 from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
 from voiceguard.training.checkpoints import RUN_NAME
@@ -167,8 +166,7 @@ def figures(scores: Floats, corpus: Corpus, rows: Rows) -> tuple[float, float]:
     """Equal error rate, plain and with families weighted alike."""
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
     families = [family(corpus.rows[i]) for i in rows]
-    plain = float(eer(scores[bonafide], scores[~bonafide]).value)
-    return plain, macro_eer(scores, bonafide, families)
+    return errors(scores, bonafide, families)
 
 
 def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequence[str]) -> None:
@@ -185,13 +183,12 @@ def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequenc
             if len(scores) > 1:
                 scores["sum"] = np.sum([s / np.std(s) for s in scores.values()], axis=0)
             for name, values in scores.items():
-                errors = figures(values, corpus, sides.held_out)
-                found.setdefault((name, channel), []).append(errors)
+                both = figures(values, corpus, sides.held_out)
+                found.setdefault((name, channel), []).append(both)
         print(f"fold {number} of {N_FOLDS} is judged", flush=True)
-    for (name, channel), errors in found.items():
-        plain, macro = 100 * np.mean(errors, axis=0)
-        each = " ".join(f"{100 * value:.1f}" for _, value in errors)
-        print(f"{name}, {channel}: EER {plain:.1f} %, macro {macro:.1f} % (folds: {each})")
+    for (name, channel), pairs in found.items():
+        each = " ".join(f"{100 * value:.1f}" for _, value in pairs)
+        print(told(f"{name}, {channel}", *np.mean(pairs, axis=0)), f"(folds: {each})")
 
 
 def write(name: str, probe: Probe, encoder: SSLEncoder, out: Path) -> Path:
@@ -229,8 +226,7 @@ def main() -> None:
         probe = fit(members[name], corpus, sides.train, args.passes)
         for channel in JUDGED_ON:
             scores = probe.decision_function(members[name](channel, sides.held_out))
-            plain, macro = figures(scores, corpus, sides.held_out)
-            print(f"{name}, {channel}: EER {100 * plain:.1f} %, macro {100 * macro:.1f} %")
+            print(told(f"{name}, {channel}", *figures(scores, corpus, sides.held_out)))
         path = write(name, probe, encoder, args.out)
         print(f"{member.path.name}, layers {list(member.layers)}: wrote {path}")
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,5 +131,34 @@ def make_voices() -> Callable[[str, int], np.ndarray]:
         x *= 0.6 + 0.4 * np.sin(2 * np.pi * 3 * np.arange(n) / n)
         x += (0.2 if human else 0.002) * rng.standard_normal(n)
         return (0.4 * x / np.max(np.abs(x))).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_corpus(make_voices) -> Callable[..., Any]:
+    """A corpus of short voices, human and synthetic in turn, so many from each place."""
+
+    def make(clips: int, *, from_each: int) -> Any:
+        from voiceguard.training.corpus import Corpus
+
+        rows, voices = [], []
+        for number in range(clips):
+            label = "bonafide" if number % 2 else "spoof"
+            place = f"place{number // from_each}"
+            rows.append(
+                {
+                    "file": f"{label}/{number}.wav",
+                    "label": label,
+                    "kind": "human" if number % 2 else "tts",
+                    "system": "human" if number % 2 else place,
+                    "origin": place,
+                    "group": f"{label}{place}",
+                    "derived_from": "",
+                }
+            )
+            voices.append((make_voices(label, number)[:6_000] * 32_767).astype(np.int16))
+        offsets = np.concatenate([[0], np.cumsum([len(voice) for voice in voices])])
+        return Corpus(rows=rows, pcm=np.concatenate(voices), offsets=offsets)
 
     return make

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from voiceguard.training.corpus import Corpus
-
 from .conftest import import_from
 
 ABSENT = [
@@ -31,25 +29,8 @@ def recipe(recipe_folder):
 
 
 @pytest.fixture(scope="module")
-def corpus(make_voices):
-    rows, clips = [], []
-    for number in range(40):
-        label = "bonafide" if number % 2 else "spoof"
-        place = f"place{number // 4}"
-        rows.append(
-            {
-                "file": f"{label}/{number}.wav",
-                "label": label,
-                "kind": "human" if number % 2 else "tts",
-                "system": "human" if number % 2 else place,
-                "origin": place,
-                "group": f"{label}{place}",
-                "derived_from": "",
-            }
-        )
-        clips.append((make_voices(label, number)[:6_000] * 32_767).astype(np.int16))
-    offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips])])
-    return Corpus(rows=rows, pcm=np.concatenate(clips), offsets=offsets)
+def corpus(toy_corpus):
+    return toy_corpus(40, from_each=4)
 
 
 @pytest.fixture(scope="module")

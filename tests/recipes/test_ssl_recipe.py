@@ -1,12 +1,12 @@
 """Back ends on cached frames: the cache goes on, an epoch trains, the same seed gives the same."""
 
 import csv
-import importlib
 import importlib.util
-import sys
 
 import numpy as np
 import pytest
+
+from .conftest import import_from
 
 ABSENT = [
     name for name in ("speechbrain", "av", "transformers") if importlib.util.find_spec(name) is None
@@ -20,16 +20,7 @@ SCRIPTS = ("bank", "judge", "pairs", "ssl_frames", "ssl_train", "ssl_finetune", 
 @pytest.fixture(scope="module")
 def ssl(recipe_folder):
     """The scripts, with a window of a quarter of a second."""
-    stems = [path.stem for path in recipe_folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in stems if name in sys.modules}
-    sys.path.insert(0, str(recipe_folder))
-    try:
-        found = {name: importlib.import_module(name) for name in SCRIPTS}
-    finally:
-        sys.path.remove(str(recipe_folder))
-        for name in stems:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+    found = import_from(recipe_folder, SCRIPTS)
     for module in found.values():
         if hasattr(module, "WINDOW"):
             module.WINDOW = WINDOW
@@ -37,27 +28,8 @@ def ssl(recipe_folder):
 
 
 @pytest.fixture
-def corpus(make_voices):
-    from voiceguard.training.corpus import Corpus
-
-    rows, clips = [], []
-    for number in range(20):
-        label = "bonafide" if number % 2 else "spoof"
-        place = f"place{number // 2}"
-        rows.append(
-            {
-                "file": f"{label}/{number}.wav",
-                "label": label,
-                "kind": "human" if number % 2 else "tts",
-                "system": "human" if number % 2 else place,
-                "origin": place,
-                "group": f"{label}{place}",
-                "derived_from": "",
-            }
-        )
-        clips.append((make_voices(label, number)[:6_000] * 32_767).astype(np.int16))
-    offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips])])
-    return Corpus(rows=rows, pcm=np.concatenate(clips), offsets=offsets)
+def corpus(toy_corpus):
+    return toy_corpus(20, from_each=2)
 
 
 @pytest.fixture
