@@ -5,8 +5,9 @@
         --card ../../docs/model-card.md --out ../../src/voiceguard/assets/models/vg-base
 
 The calibration sees each held-out clip as recorded and through four channels, so that one map
-serves clean files and telephone calls. Its scores stay in ``calibration_scores.csv.gz``, from which
-calibration and operating points can be fitted again.
+serves clean files and telephone calls. It is fitted on scores of the very graph that is written:
+16 and 8 bits move them. They stay in ``calibration_scores.csv.gz``, from which calibration and
+operating points can be fitted again.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import soxr
-import torch
 from judge import WINDOW, errors, window
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -33,9 +34,10 @@ from split import family, split
 from voiceguard import __version__
 from voiceguard.audio.telephony import g711_path
 from voiceguard.detect import calibration
-from voiceguard.detect.bundle import Manifest
-from voiceguard.export import export_bundle
-from voiceguard.export_ssl import export_ssl_bundle
+from voiceguard.detect.bundle import Manifest, write_bundle
+from voiceguard.detect.engine import OnnxEngine
+from voiceguard.export import CONFIG_NAME, config_bytes, graph_bytes
+from voiceguard.export_ssl import ssl_graph_bytes
 from voiceguard.metrics import act_dcf, cllr, min_dcf
 from voiceguard.models import ssl_ensemble, ssl_network
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
@@ -80,25 +82,37 @@ def load_model(path: Path) -> Model:
     return model.eval()
 
 
-def score_clips(model: Model, clips: list[Samples]) -> npt.NDArray[np.float64]:
+def exported(
+    model: Model, probe: Samples, *, weights: str = "float32", int8: bool = False
+) -> tuple[bytes, OnnxEngine]:
+    """The graph, and what runs it."""
+    if isinstance(model, SpectralAASIST):
+        graph = graph_bytes(model, window_samples=WINDOW, probe=probe, weights=weights)
+    else:
+        graph = ssl_graph_bytes(
+            model, window_samples=WINDOW, probe=probe, int8=int8, weights=weights
+        )
+    return graph, OnnxEngine(graph, window_samples=WINDOW, embedding_dim=model.embedding_dim)
+
+
+def score_clips(engine: OnnxEngine, clips: list[Samples]) -> npt.NDArray[np.float64]:
     """Raw score of the first window of each clip."""
     scores = []
-    with torch.inference_mode():
-        for start in range(0, len(clips), 16):
-            batch = np.stack([window(x) for x in clips[start : start + 16]])
-            scores.append(model.score(model(torch.from_numpy(batch))).double().numpy())
+    for start in range(0, len(clips), 16):
+        batch = np.stack([window(x) for x in clips[start : start + 16]])
+        scores.append(engine.run(batch)[0].astype(np.float64))
     return np.concatenate(scores)
 
 
 def held_out_scores(
-    model: Model, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
+    engine: OnnxEngine, corpus: Corpus, rows: npt.NDArray[np.int64], seed: int
 ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[np.float64]]]:
     """Labels (True for bona fide) and scores by channel."""
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
     scores = {}
     for number, channel in enumerate(CHANNELS):
         rng = np.random.default_rng([seed, number])
-        scores[channel] = score_clips(model, [through(corpus.clip(i), channel, rng) for i in rows])
+        scores[channel] = score_clips(engine, [through(corpus.clip(i), channel, rng) for i in rows])
     return bonafide, scores
 
 
@@ -139,6 +153,7 @@ def main() -> None:
     parser.add_argument("--released", nargs="*", default=[], help="as in the run's hparams")
     parser.add_argument("--clips", type=int, default=0, help="held-out clips; 0 for all")
     parser.add_argument("--weights", choices=("float32", "float16"), default="float32")
+    parser.add_argument("--int8", action="store_true", help="of an encoder's linear layers")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv.gz"))
@@ -148,7 +163,9 @@ def main() -> None:
     held_out = split(corpus.rows, args.fold, released=args.released).held_out
     if args.clips and args.clips < len(held_out):
         held_out = held_out[np.linspace(0, len(held_out) - 1, args.clips).astype(int)]
-    bonafide, scores = held_out_scores(model, corpus, held_out, args.fold)
+    probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
+    graph, engine = exported(model, probe, weights=args.weights, int8=args.int8)
+    bonafide, scores = held_out_scores(engine, corpus, held_out, args.fold)
     write_scores(args.scores, bonafide, scores)
     labels = ["bonafide" if good else "spoof" for good in np.tile(bonafide, len(CHANNELS))]
     data = f"open-voices fold {args.fold}, held-out engines and recordings, {', '.join(CHANNELS)}"
@@ -175,12 +192,13 @@ def main() -> None:
             "released": " ".join(args.released),
         },
     )
-    probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
-    export = export_bundle if isinstance(model, SpectralAASIST) else export_ssl_bundle
-    export(
-        model, args.out, manifest=manifest, card=args.card.read_text("utf-8"), probe=probe,
-        weights=args.weights,
-    )  # fmt: skip
+    write_bundle(
+        args.out,
+        graph=graph,
+        manifest=replace(manifest, embedding_dim=model.embedding_dim),
+        card=args.card.read_text("utf-8"),
+        extra_files={CONFIG_NAME: config_bytes(model)},
+    )
     print(f"wrote {args.out}")
 
 

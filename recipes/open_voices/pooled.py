@@ -7,9 +7,11 @@
 
 A pass is one window of 4 s of each clip: ``first`` and ``g711`` its first one, as recorded and by
 telephone, to judge on and to train on; ``telephone`` and ``channel`` a random one through a random
-channel (:mod:`bank`). Rows [shape=(clips, layers, 2 * dim)] in float16 lie in
-``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. A killed pass goes on where
-it stopped. ``--bf16`` is four times faster on some processors, and close enough for a probe.
+channel (:mod:`bank`), and so ``telephone-2``, ``channel-2``, ... Rows [shape=(clips, layers, 2 *
+dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. The
+windows themselves, at one level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder
+hears the same ones, and a student learns from them. A killed pass goes on where it stopped.
+``--bf16`` is four times faster on some processors, and close enough for a probe.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from judge import window
+from bank import FULL_SCALE, quantised
+from judge import WINDOW, window
 from ssl_frames import Window, open_encoder
 
 from voiceguard.audio.telephony import g711_path
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.probe import pool_statistics
+from voiceguard.models.ssl_ensemble import PEAK
 from voiceguard.training.checkpoints import settle_configuration
 from voiceguard.training.corpus import Corpus, open_corpus
 
@@ -44,6 +48,34 @@ def draw(name: str, corpus: Corpus, work: Path) -> Callable[[int], Samples]:
     if name == "g711":
         return lambda i: window(g711_path(corpus.clip(i)))
     return Window(name, corpus, work)
+
+
+class KeptWindows:
+    """The windows of a pass in 16 bits, at the level at which an ensemble hears them; made once."""
+
+    def __init__(self, name: str, corpus: Corpus, work: Path) -> None:
+        folder = work / "windows" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stamp = folder / "done.txt"
+        self.done = int(self.stamp.read_text()) if self.stamp.is_file() else 0
+        self.rows = np.lib.format.open_memmap(
+            folder / "crops.npy",
+            mode="r+" if self.done else "w+",
+            dtype="i2",
+            shape=(len(corpus), WINDOW),
+        )
+        self.drawn = draw(name, corpus, work)
+
+    def __call__(self, start: int, stop: int) -> Samples:
+        """Windows [start, stop) [shape=(stop - start, WINDOW)]."""
+        if stop > self.done:
+            made = np.stack([self.drawn(i) for i in range(start, stop)])
+            made *= PEAK / (np.abs(made).max(axis=1, keepdims=True) + 1e-8)
+            self.rows[start:stop] = quantised(made)
+            self.rows.flush()
+            self.done = stop
+            self.stamp.write_text(str(stop))
+        return np.asarray(self.rows[start:stop], np.float32) / FULL_SCALE
 
 
 def pool(encoder: SSLEncoder, windows: Samples, *, bfloat16: bool = False) -> Samples:
@@ -69,11 +101,10 @@ def run_pass(
         dtype="f2",
         shape=(len(corpus), encoder.n_layers, 2 * encoder.dim),
     )
-    drawn = draw(name, corpus, work)
+    windows = KeptWindows(name, corpus, work)
     for start in range(done, len(corpus), BATCH):
         stop = min(start + BATCH, len(corpus))
-        windows = np.stack([drawn(i) for i in range(start, stop)]).astype(np.float32)
-        rows[start:stop] = pool(encoder, windows, bfloat16=bfloat16)
+        rows[start:stop] = pool(encoder, windows(start, stop), bfloat16=bfloat16)
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(corpus):
             rows.flush()
             stamp.write_text(str(stop))

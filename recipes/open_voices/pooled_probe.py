@@ -11,7 +11,9 @@ that ``pooled.py`` kept, and the width of a hidden layer, without which the prob
 logistic regression. One with a hidden layer learns from mixtures of trials (Zhang et al., "mixup",
 ICLR 2018). Without ``--out`` each of the five folds is held out in turn and the mean of the errors
 is printed, for each member and for their sum, as recorded and by telephone: by that the members are
-chosen. With it the probes of one fold are written behind their encoders, for ``join.py``.
+chosen. With it the probes of one fold are written behind their encoders, for ``join.py``, and
+``targets.npz``: what they believe of each window that trains, and what the encoders hear in it, for
+a student to imitate (``train.py hparams/distil.yaml``).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import torch
 from judge import errors, told
 from split import N_FOLDS, family, sampling_weights, split
 from ssl_frames import open_encoder
+from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
@@ -191,6 +194,34 @@ def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequenc
         print(told(f"{name}, {channel}", *np.mean(pairs, axis=0)), f"(folds: {each})")
 
 
+def believed(
+    members: dict[str, Features],
+    probes: dict[str, Probe],
+    passes: Sequence[str],
+    train: Rows,
+    n_clips: int,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What the probes together say of each window, and what the encoders hear in it.
+
+    Both by pass and clip [shape=(passes * n_clips,)] and [shape=(passes * n_clips, AXES)]. The
+    belief in a clip, the mean of the members' log-odds, is the mean over its passes: what is plain
+    as recorded is asked of the same clip by telephone. NaN for clips that do not train.
+    """
+    odds = np.zeros(len(train))
+    for name, features in members.items():
+        for heard in passes:
+            odds += probes[name].decision_function(features(heard, train))
+    odds /= len(members) * len(passes)
+    whole = np.concatenate(
+        [np.hstack([f(heard, train) for f in members.values()]) for heard in passes]
+    )
+    axes = PooledAxes(whole)(whole).reshape(len(passes), len(train), -1)
+    beliefs = np.full((len(passes), n_clips), np.nan, np.float32)
+    views = np.zeros((len(passes), n_clips, axes.shape[2]), np.float32)
+    beliefs[:, train], views[:, train] = odds, axes
+    return beliefs.reshape(-1), views.reshape(len(passes) * n_clips, -1)
+
+
 def write(name: str, probe: Probe, encoder: SSLEncoder, out: Path) -> Path:
     """The probe behind its encoder, as a network."""
     head = probe.to_back_end(encoder.n_layers)
@@ -221,14 +252,18 @@ def main() -> None:
         cross_validate(members, corpus, args.passes)
         return
     sides = split(corpus.rows, args.fold, released=args.released)
+    probes: dict[str, Probe] = {}
     for member, encoder in encoders.items():
         name = encoder.architecture
-        probe = fit(members[name], corpus, sides.train, args.passes)
+        probe = probes[name] = fit(members[name], corpus, sides.train, args.passes)
         for channel in JUDGED_ON:
             scores = probe.decision_function(members[name](channel, sides.held_out))
             print(told(f"{name}, {channel}", *figures(scores, corpus, sides.held_out)))
         path = write(name, probe, encoder, args.out)
         print(f"{member.path.name}, layers {list(member.layers)}: wrote {path}")
+    logits, views = believed(members, probes, args.passes, sides.train, len(corpus))
+    np.savez(args.out / "targets.npz", features=views, logits=logits)
+    print(f"wrote {args.out / 'targets.npz'}: {len(sides.train)} clips, {len(args.passes)} passes")
 
 
 if __name__ == "__main__":

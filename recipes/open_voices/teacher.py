@@ -145,7 +145,9 @@ class PooledAxes:
         self.mean, self.scale = features.mean(0), features.std(0) + 1e-3
         standard = (features - self.mean) / self.scale
         spread, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
-        self.axes = vectors[:, ::-1][:, :axes] / np.sqrt(spread[::-1][:axes])
+        # Axes along which nothing moves stay at nothing.
+        spread = np.maximum(spread[::-1][:axes], 1e-6)
+        self.axes = vectors[:, ::-1][:, :axes] / np.sqrt(spread)
 
     def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(n, d) to (n, axes)."""

@@ -58,17 +58,19 @@ def rooms(work: Path, seed: int) -> np.ndarray:
 
 
 def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset | BankDataset:
-    """Training crops of the chosen fold: drawn on the fly, or from a bank."""
+    """Training crops of the chosen fold: drawn on the fly, from a bank, or from kept windows."""
     train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
     weights = sampling_weights([corpus.rows[i] for i in train])
-    if hparams["bank"]:
+    if hparams["bank"] or hparams.get("windows"):
+        kept = "bank" if hparams["bank"] else "windows"
         return BankDataset(
-            open_bank(work / "bank", hparams["bank"]),
+            open_bank(work / kept, hparams[kept]),
             np.array([row["label"] == "bonafide" for row in corpus.rows]),
             train,
             weights,
             per_epoch=hparams["crops_per_epoch"],
             seed=hparams["seed"],
+            length=None if hparams["bank"] else hparams["crop_samples"],
         )
     return CropDataset(
         corpus,
@@ -143,7 +145,15 @@ def make_brain(
         )
 
     return CountermeasureBrain(
-        parts, optimiser, settings, {"device": "cpu", "noprogressbar": True}, checkpointer
+        parts,
+        optimiser,
+        settings,
+        {
+            "device": "cpu",
+            "noprogressbar": True,
+            "precision": hparams.get("precision", "fp32"),
+        },
+        checkpointer,
     )
 
 

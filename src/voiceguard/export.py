@@ -204,12 +204,22 @@ def export_bundle(
 
     graph = graph_bytes(model, window_samples=manifest.window_samples, probe=probe, weights=weights)
     complete = replace(manifest, embedding_dim=model.embedding_dim)
-    files = {CONFIG_NAME: _config(model), **(extra_files or {})}
+    files = {CONFIG_NAME: config_bytes(model), **(extra_files or {})}
     return write_bundle(folder, graph=graph, manifest=complete, card=card, extra_files=files)
 
 
-def _config(model: Network) -> bytes:
-    """The network's class and sizes, so that training can go on from the bundle's weights."""
+def config_bytes(model: Network | SSLNetwork | SSLEnsemble) -> bytes:
+    """The network's class and sizes, as ``config.json`` of a bundle.
+
+    Parameters
+    ----------
+    model : Network or SSLNetwork or SSLEnsemble
+
+    Returns
+    -------
+    bytes
+        JSON.
+    """
     plain = {"network": type(model).__name__, **model.config.to_dict()}
     return (json.dumps(plain, indent=2) + "\n").encode()
 

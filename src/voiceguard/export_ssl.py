@@ -7,7 +7,6 @@ such parts are replaced by equal ones, and the graph is compared with the networ
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voiceguard.errors import ModelError
-from voiceguard.export import CONFIG_NAME, graph_bytes, probe_windows
+from voiceguard.export import CONFIG_NAME, config_bytes, graph_bytes, probe_windows
 from voiceguard.export_float16 import Weights, check_weights, checked_float16, fixed_arrays
 from voiceguard.features.spectrum import PowerSpectrum
 from voiceguard.features.ssl.contract import SSLEncoder
@@ -141,13 +140,12 @@ def export_ssl_bundle(
         int8=int8,
         weights=weights,
     )
-    plain = {"network": type(network).__name__, **network.config.to_dict()}
     return write_bundle(
         folder,
         graph=graph,
         manifest=replace(manifest, embedding_dim=network.embedding_dim),
         card=card,
-        extra_files={CONFIG_NAME: (json.dumps(plain, indent=2) + "\n").encode()},
+        extra_files={CONFIG_NAME: config_bytes(network)},
     )
 
 

@@ -70,10 +70,40 @@ def test_a_network_with_an_encoder_comes_back_too(export, tmp_path):
         assert torch.equal(loaded.state_dict()[name], weight)
 
 
-def test_clips_are_scored_in_order_whatever_the_batch(export, model, make_voices):
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_clips_are_scored_by_the_graph_in_order_whatever_the_batch(
+    export, model, make_voices, weights
+):
     clips = [make_voices("spoof", seed)[: 4_000 + 100 * seed] for seed in range(18)]
-    scores = export.score_clips(model, clips)
+    probe = np.stack([export.window(x) for x in clips[:2]])
+    _, engine = export.exported(model, probe, weights=weights)
+    scores = export.score_clips(engine, clips)
     assert scores.shape == (18,)
     for i in (0, 15, 16, 17):
-        np.testing.assert_allclose(export.score_clips(model, [clips[i]]), scores[i], rtol=1e-4)
+        np.testing.assert_allclose(export.score_clips(engine, [clips[i]]), scores[i], rtol=1e-4)
     assert len(np.unique(scores)) == 18
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.stack([export.window(x) for x in clips]))
+        expected = model.score(model(batch)).double().numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-3 if weights == "float32" else 0.05)
+
+
+def test_an_encoders_linear_layers_go_into_the_graph_in_int8(export, make_voices):
+    from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
+    from voiceguard.models.ssl_ensemble import SSLEnsemble
+    from voiceguard.models.ssl_network import SSLNetwork, frame_network
+
+    torch.manual_seed(3)
+    shape = WhisperConfig(dim=256, depth=1, heads=2, feedforward=1024, mels=20, positions=201)
+    encoder = WhisperEncoder(shape, layers=(0, 1), context_s=4.02)
+    head = frame_network("mlp", dim=256, n_layers=2, frames=201, hidden=4)
+    model = SSLEnsemble([SSLNetwork(encoder, head, back_end="mlp")]).eval()
+    probe = np.stack([export.window(make_voices("spoof", seed)) for seed in range(2)])
+    sizes, scores = [], []
+    for int8 in (False, True):
+        graph, engine = export.exported(model, probe, weights="float16", int8=int8)
+        sizes.append(len(graph))
+        scores.append(export.score_clips(engine, list(probe)))
+    assert sizes[1] < sizes[0]
+    assert not np.array_equal(*scores)
+    np.testing.assert_allclose(*scores, atol=0.1)

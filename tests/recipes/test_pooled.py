@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,15 +57,41 @@ def stored(work, name):
     return np.load(work / "pooled" / "whisper" / f"{name}.npy")
 
 
+def at_one_level(windows):
+    from voiceguard.models.ssl_ensemble import PEAK
+
+    return windows * (PEAK / np.abs(windows).max(axis=-1, keepdims=True))
+
+
 def test_a_row_is_the_statistics_of_the_clips_window(recipe, corpus, encoder, work):
     rows = stored(work, "first")
     assert rows.shape == (40, 3, 32)
-    window = recipe["judge"].window(corpus.clip(7))
+    window = at_one_level(recipe["judge"].window(corpus.clip(7)))
     with torch.inference_mode():
         frames = encoder(torch.from_numpy(window[None])).layers[0].numpy()
     np.testing.assert_allclose(rows[7, :, :16], frames.mean(1), rtol=1e-2, atol=2e-3)
     np.testing.assert_allclose(rows[7, :, 16:], frames.std(1), rtol=1e-2, atol=5e-3)
     assert not np.allclose(rows[7], stored(work, "g711")[7], atol=1e-3)
+
+
+def test_the_windows_are_kept_at_one_level_and_the_next_encoder_hears_them(
+    recipe, corpus, encoder, work, tmp_path, monkeypatch
+):
+    from voiceguard.models.ssl_ensemble import PEAK
+
+    kept = np.load(work / "windows" / "telephone" / "crops.npy")
+    assert kept.shape == (40, WINDOW)
+    assert kept.dtype == np.int16
+    np.testing.assert_allclose(np.abs(kept.astype(int)).max(1), PEAK * 32_767, atol=1.0)
+    window = at_one_level(recipe["judge"].window(corpus.clip(7)))
+    first = np.load(work / "windows" / "first" / "crops.npy")
+    np.testing.assert_allclose(first[7], window * 32_767, atol=0.51)
+
+    pooled = recipe["pooled"]
+    shutil.copytree(work / "windows", tmp_path / "windows")
+    monkeypatch.setattr(pooled, "draw", lambda *_: pytest.fail)
+    pooled.run_pass("telephone", corpus, encoder, tmp_path)
+    np.testing.assert_array_equal(stored(tmp_path, "telephone"), stored(work, "telephone"))
 
 
 def test_a_killed_pass_goes_on_and_another_encoder_is_refused(
@@ -140,7 +167,7 @@ def test_a_written_probe_scores_as_on_the_pooled_features(
     chosen.load_state_dict(encoder.state_dict())
     path = probes.write("whisper", probe, chosen.eval(), tmp_path)
     network = load_ssl_network(path)
-    windows = np.stack([recipe["judge"].window(corpus.clip(i)) for i in range(40)])
+    windows = at_one_level(np.stack([recipe["judge"].window(corpus.clip(i)) for i in range(40)]))
     with torch.inference_mode():
         output = network(torch.from_numpy(windows))
     found = network.score(output).numpy()
@@ -152,6 +179,28 @@ def test_a_written_probe_scores_as_on_the_pooled_features(
         assert np.corrcoef(found, expected)[0, 1] > 0.999
     assert output.embedding.shape == (40, hidden or 2 * 32)
     assert json.loads((work / "pooled" / "whisper" / "run.json").read_text())["layers"] == [0, 1, 2]
+
+
+def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, work):
+    probes = recipe["pooled_probe"]
+    folder, passes = work / "pooled" / "whisper", ("first", "telephone")
+    members = {"low": probes.Features(folder, (0,)), "high": probes.Features(folder, (1, 2))}
+    train = np.flatnonzero(np.arange(40) % 3 != 1)
+    fitted = {name: probes.fit(one, corpus, train, passes) for name, one in members.items()}
+    logits, views = probes.believed(members, fitted, passes, train, 40)
+    assert logits.shape == (80,)
+    odds = [
+        fitted[name].decision_function(members[name](heard, np.array([6])))[0]
+        for name in members
+        for heard in passes
+    ]
+    assert logits[6] == pytest.approx(np.mean(odds), rel=1e-5)
+    assert logits[46] == logits[6]
+    assert np.isnan(logits[7])
+    assert views.shape[0] == 80
+    assert not np.allclose(views[6], views[46])
+    spread = views[np.isfinite(logits)].std(0)
+    np.testing.assert_allclose(spread[:16], 1.0, atol=0.05)
 
 
 def test_a_hidden_layer_finds_what_no_linear_map_does(recipe, monkeypatch):

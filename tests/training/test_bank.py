@@ -84,3 +84,31 @@ def test_an_item_is_a_function_of_seed_epoch_and_index(dataset):
     assert [dataset[index][2] for index in reversed(range(50))] == first[::-1]
     dataset.epoch = 1
     assert [dataset[index][2] for index in range(50)] != first
+
+
+def test_a_bank_may_hold_windows_alone(tmp_path):
+    write_pass(tmp_path / "first", 0)
+    for name in ("pooled", "frames"):
+        (tmp_path / "first" / f"{name}.npy").unlink()
+    bank = open_bank(tmp_path, ["first"])
+    assert (bank.n_clips, bank.pooled, bank.frames) == (CLIPS, (), ())
+
+
+def test_a_stretch_lies_inside_its_crop_and_moves(folder):
+    dataset = BankDataset(
+        open_bank(folder, ["clean"]),
+        np.ones(CLIPS, bool),
+        np.arange(CLIPS),
+        np.full(CLIPS, 1 / CLIPS),
+        per_epoch=100,
+        length=20,
+    )
+    starts = set()
+    for index in range(100):
+        crop, _, row = dataset[index]
+        place = np.round((crop - dataset.bank.crop(row)[0]) * 32_767).astype(int)
+        assert len(place) == 20
+        np.testing.assert_array_equal(np.diff(place), 1)
+        assert 0 <= place[0] <= SAMPLES - 20
+        starts.add(place[0])
+    assert len(starts) > 5

@@ -228,7 +228,9 @@ class SpectralAASIST(GraphBackEnd):
 
     def feature_map(self, waveform: Tensor) -> Tensor:
         """Front end and encoder: (batch, n) to (batch, channels, frequency_nodes, time)."""
-        features = self.front_end(waveform)
+        # A spectrum in bfloat16 would drown what lies 40 dB below the loudest.
+        with torch.autocast(device_type=waveform.device.type, enabled=False):
+            features = self.front_end(waveform)
         if features.ndim == 3:
             features = features.unsqueeze(1)
         encoded: Tensor = self.encoder(self.stem(self.input_bn(features)))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from voiceguard.errors import ProtocolError
+from voiceguard.training.augment import crop
 
 _FULL_SCALE = np.float32(32_767.0)
 
@@ -28,14 +29,14 @@ class Bank:
     crops : tuple of np.ndarray [shape=(n_clips, n)]
         int16 at 16 kHz, one array a pass.
     pooled : tuple of np.ndarray [shape=(n_clips, features)]
-        A teacher's pooled features of each crop.
+        A teacher's pooled features of each crop; none where they are kept elsewhere.
     frames : tuple of np.ndarray [shape=(n_clips, steps, axes)]
-        What the teacher hears over time.
+        What the teacher hears over time; none where nobody kept it.
     """
 
     crops: tuple[npt.NDArray[np.int16], ...]
-    pooled: tuple[npt.NDArray[np.float16], ...]
-    frames: tuple[npt.NDArray[np.float16], ...]
+    pooled: tuple[npt.NDArray[np.float16], ...] = ()
+    frames: tuple[npt.NDArray[np.float16], ...] = ()
 
     @property
     def n_clips(self) -> int:
@@ -83,7 +84,10 @@ def open_bank(folder: Path | str, passes: Sequence[str]) -> Bank:
     for name in passes:
         _require_finished(Path(folder) / name)
         for key, found in arrays.items():
-            found.append(np.load(Path(folder) / name / f"{key}.npy", mmap_mode="r"))
+            path = Path(folder) / name / f"{key}.npy"
+            if key != "crops" and not path.is_file():
+                continue
+            found.append(np.load(path, mmap_mode="r"))
             if len(found[-1]) != len(found[0]):
                 raise ProtocolError(
                     f"{folder}: pass {name!r} has {len(found[-1])} clips, {passes[0]!r} has "
@@ -118,6 +122,8 @@ class BankDataset(Dataset[tuple[npt.NDArray[np.float32], bool, int]]):
     per_epoch : int
         Crops an epoch.
     seed : int
+    length : int, optional
+        Samples to take out of each crop, from anywhere in it; by default the whole crop.
     """
 
     def __init__(
@@ -129,6 +135,7 @@ class BankDataset(Dataset[tuple[npt.NDArray[np.float32], bool, int]]):
         *,
         per_epoch: int,
         seed: int = 0,
+        length: int | None = None,
     ) -> None:
         self.bank = bank
         self.bonafide = bonafide
@@ -136,6 +143,7 @@ class BankDataset(Dataset[tuple[npt.NDArray[np.float32], bool, int]]):
         self.cumulative = np.cumsum(weights)
         self.per_epoch = per_epoch
         self.seed = seed
+        self.length = length
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -146,4 +154,7 @@ class BankDataset(Dataset[tuple[npt.NDArray[np.float32], bool, int]]):
         drawn = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
         clip = int(self.clips[drawn])
         row = int(rng.integers(len(self.bank.crops))) * self.bank.n_clips + clip
-        return self.bank.crop(row), bool(self.bonafide[clip]), row
+        samples = self.bank.crop(row)
+        if self.length is not None:
+            samples = crop(samples, self.length, rng)
+        return samples, bool(self.bonafide[clip]), row

@@ -1,0 +1,140 @@
+"""Trainable weights of a spectral AASIST from its bundle, to go on from what was published.
+
+    python reopen.py ../../src/voiceguard/assets/models/vg-small \
+        --windows work/windows/telephone.npy --out work/reopened.safetensors
+
+A graph has its batch norms folded into the convolutions. They are made anew, to mean and deviation
+of what each convolution gives on some windows, so that the network gives what the graph gives and
+trains as it did before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from voiceguard.detect.bundle import read_bundle
+from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
+
+WINDOWS = 256
+BATCH = 16
+_HALF = "_float16"
+_TRACED = re.compile(r"onnx::\w+_\d+$")
+
+
+def module_of(node: str) -> str:
+    """Name of the module that a node was traced from: ``/model/stem/stem.0/Conv`` is stem.0."""
+    parts = node.removeprefix("/model/").split("/")[:-1]
+    # A Sequential is told twice, by itself and with the number of its part.
+    kept = [a for a, b in zip(parts, [*parts[1:], ""], strict=True) if not b.startswith(f"{a}.")]
+    return ".".join(kept)
+
+
+def stored(graph: bytes) -> dict[str, Tensor]:
+    """Parameters by module name; weights of linear layers as torch has them."""
+    proto = onnx.load_from_string(graph).graph
+    arrays = {
+        each.name.removesuffix(_HALF): torch.from_numpy(numpy_helper.to_array(each).copy()).float()
+        for each in proto.initializer
+    }
+    found = {
+        name.removeprefix("model."): array
+        for name, array in arrays.items()
+        if name.startswith("model.")
+    }
+    for node in proto.node:
+        if node.op_type not in ("Conv", "MatMul", "Gemm"):
+            continue
+        anonymous = [name for name in node.input if _TRACED.match(name)]
+        for name, part in zip(anonymous, ("weight", "bias"), strict=False):
+            array = arrays[name]
+            if node.op_type == "MatMul":
+                array = array.T
+            found[f"{module_of(node.name)}.{part}"] = array
+    return found
+
+
+def norm_of(convolution: str) -> str:
+    """The batch norm behind a convolution."""
+    return re.sub(r"conv(\d)$", r"bn\1", re.sub(r"\.0$", ".1", convolution))
+
+
+def reopen(folder: Path, windows: Tensor) -> SpectralAASIST:
+    """The network, in evaluation mode, its norms set by what the windows give."""
+    bundle = read_bundle(folder)
+    plain = json.loads((folder / "config.json").read_text("utf-8"))
+    if (kind := plain.pop("network")) != SpectralAASIST.__name__:
+        raise SystemExit(f"{folder} holds a network of kind {kind}; expected SpectralAASIST.")
+    model = SpectralAASIST(SpectralAASISTConfig.from_dict(plain)).eval()
+    found = stored(bundle.graph)
+    modules = dict(model.named_modules())
+    folded = {
+        name: found.pop(f"{name}.bias")
+        for name, module in modules.items()
+        if isinstance(module, nn.Conv2d) and f"{name}.bias" in found
+    }
+    norms = {name: modules[norm_of(name)] for name in folded}
+    for norm in norms.values():
+        nn.init.constant_(norm.running_var, 1.0 - norm.eps)
+    # What the graph does not name are the folded norms, told from the windows below.
+    model.load_state_dict({**model.state_dict(), **found})
+    for name, norm in norms.items():
+        with torch.no_grad():
+            norm.bias.copy_(folded[name])
+    _settle(model, norms, windows)
+    return model
+
+
+def _settle(model: SpectralAASIST, norms: dict[str, nn.Module], windows: Tensor) -> None:
+    """Give each norm the mean and deviation of what it takes, and undo them behind it."""
+    sums: dict[str, list[Tensor]] = {name: [] for name in norms}
+
+    def keep(name: str):  # type: ignore[no-untyped-def]
+        def hook(_: nn.Module, taken: tuple[Tensor, ...]) -> None:
+            x = taken[0].double()
+            sums[name].append(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
+
+        return hook
+
+    hooks = [norm.register_forward_pre_hook(keep(name)) for name, norm in norms.items()]
+    with torch.inference_mode():
+        for batch in windows.split(BATCH):
+            model(batch)
+    for hook in hooks:
+        hook.remove()
+    for name, norm in norms.items():
+        mean, square = torch.stack(sums[name]).mean(0)
+        variance = square - mean.square()
+        with torch.no_grad():
+            norm.bias.add_(mean.float())
+            norm.weight.copy_(torch.sqrt(variance + norm.eps))
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--windows", type=Path, required=True, help="of pooled.py")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    kept = np.load(args.windows, mmap_mode="r")
+    rows = np.linspace(0, len(kept) - 1, min(WINDOWS, len(kept))).astype(int)
+    windows = torch.from_numpy(kept[rows].astype(np.float32) / 32_767.0)
+    model = reopen(args.bundle, windows)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, args.out, metadata={"config": json.dumps(model.config.to_dict())})
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

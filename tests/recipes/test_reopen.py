@@ -1,0 +1,119 @@
+"""From a bundle back to weights that train: the same scores, norms that fit what comes in."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import voiceguard
+from voiceguard.detect.bundle import Manifest, read_bundle
+from voiceguard.detect.calibration import Calibration
+from voiceguard.detect.engine import OnnxEngine
+from voiceguard.export import export_bundle
+from voiceguard.models.graph import GraphConfig
+from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
+
+from .conftest import import_from
+
+pytest.importorskip("onnx")
+WINDOW = 8_000
+
+
+@pytest.fixture(scope="module")
+def reopen(recipe_folder):
+    return import_from(recipe_folder, ("reopen",))["reopen"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = SpectralAASISTConfig(
+        stem=4,
+        blocks=(BlockConfig(4, (2, 2)), BlockConfig(6, (4, 4)), BlockConfig(6, (1, 1))),
+        graph=GraphConfig(gat_dims=(6, 4)),
+        statistics=5,
+    )
+    model = SpectralAASIST(config)
+    # Norms that have learned something, or there would be nothing to fold.
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.normal_(module.weight, 1.0, 0.2)
+            torch.nn.init.normal_(module.bias)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def windows():
+    rng = np.random.default_rng(1)
+    level = rng.uniform(0.05, 0.3, (24, 1))
+    return (level * rng.standard_normal((24, WINDOW))).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def bundle(request, model, tmp_path_factory):
+    manifest = Manifest(
+        id="toy",
+        version="1",
+        licence="Apache-2.0",
+        description="toy",
+        sample_rate=16_000,
+        window_samples=WINDOW,
+        hop_samples=WINDOW // 2,
+        calibration=Calibration(1.0, 0.0),
+    )
+    folder = tmp_path_factory.mktemp("bundles") / request.param
+    return export_bundle(model, folder, manifest=manifest, card="toy", weights=request.param)
+
+
+def test_the_network_scores_as_the_bundle(reopen, bundle, windows):
+    network = reopen.reopen(bundle, torch.from_numpy(windows))
+    read = read_bundle(bundle)
+    engine = OnnxEngine(
+        read.graph, window_samples=WINDOW, embedding_dim=read.manifest.embedding_dim
+    )
+    with torch.inference_mode():
+        output = network(torch.from_numpy(windows))
+    np.testing.assert_allclose(network.score(output).numpy(), engine.run(windows)[0], atol=1e-3)
+    np.testing.assert_allclose(output.embedding.numpy(), engine.run(windows)[1], atol=1e-3)
+
+
+def test_norms_behind_convolutions_have_the_statistics_of_what_they_take(reopen, bundle, windows):
+    network = reopen.reopen(bundle, torch.from_numpy(windows))
+    taken = {}
+
+    def keep(module, inputs):
+        taken[module] = inputs[0].double()
+
+    norms = [m for m in network.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) == 8
+    for norm in norms:
+        norm.register_forward_pre_hook(keep)
+    with torch.inference_mode():
+        network(torch.from_numpy(windows))
+    for norm in norms:
+        mean, variance = taken[norm].mean((0, 2, 3)), taken[norm].var((0, 2, 3))
+        np.testing.assert_allclose(norm.running_mean, mean, atol=0.1 * variance.max() ** 0.5)
+        np.testing.assert_allclose(norm.running_var, variance, rtol=0.2)
+
+
+def test_the_file_is_one_that_training_and_export_read(
+    reopen, bundle, windows, scripts, tmp_path, monkeypatch
+):
+    np.save(tmp_path / "crops.npy", np.round(windows * 32_767).astype(np.int16))
+    out = tmp_path / "reopened.safetensors"
+    arguments = ["reopen.py", str(bundle), "--windows", str(tmp_path / "crops.npy")]
+    monkeypatch.setattr("sys.argv", [*arguments, "--out", str(out)])
+    reopen.main()
+    network = scripts["export"].load_model(out)
+    plain = json.loads((bundle / "config.json").read_text())
+    assert plain == {"network": "SpectralAASIST", **network.config.to_dict()}
+
+
+def test_a_bundle_of_another_network_is_refused(reopen, windows):
+    folder = Path(voiceguard.__file__).parent / "assets" / "models" / "vg-base"
+    with pytest.raises(SystemExit, match="SSLEnsemble"):
+        reopen.reopen(folder, torch.from_numpy(windows))
