@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "recipes" / "open_voices"))
 
 import splice as splice  # noqa: E402
 from evaluate import CHANNELS as CHANNELS  # noqa: E402
-from split import Split, split  # noqa: E402
+from split import Split, split, split_of  # noqa: E402
 from split import family as family  # noqa: E402
 
 Samples = npt.NDArray[np.float32]
@@ -71,9 +71,9 @@ class Held:
         detector = Detector.load(args.system, policy=policy)
         corpus = open_corpus(args.corpus, args.cache or args.out / "cache")
         said = detector.manifest.provenance
-        fold = int(said.get("held_out_fold", 3)) if args.fold is None else args.fold
-        released = said.get("released", "").split() if args.fold is None else []
-        return cls(detector, corpus, split(corpus.rows, fold, released=released))
+        if args.fold is None:
+            return cls(detector, corpus, split_of(corpus.rows, said))
+        return cls(detector, corpus, split(corpus.rows, args.fold))
 
     def key(self, **settings: object) -> str:
         """Name for stored scores: another graph, split or setting gives another one."""

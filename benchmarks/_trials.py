@@ -23,7 +23,7 @@ from voiceguard.training.corpus import read_manifest
 from evaluate import Scores as Scores
 from evaluate import Trials as Trials
 from evaluate import figures as figures
-from split import split
+from split import split_of
 
 RATE = 16_000
 READ_S = 5.0
@@ -143,9 +143,7 @@ def chosen_rows(args: argparse.Namespace, provenance: Mapping[str, Any]) -> list
     """
     rows = read_manifest(args.data / "manifest.csv")
     if args.held_out:
-        released = str(provenance.get("released", "")).split()
-        fold = int(provenance.get("held_out_fold", 3))
-        rows = [rows[i] for i in split(rows, fold, released=released).held_out]
+        rows = [rows[i] for i in split_of(rows, provenance).held_out]
     if args.rows:
         wanted = set(args.rows.read_text("utf-8").split())
         rows = [row for row in rows if wanted & {name_of(row), row.get("path"), row.get("file")}]

@@ -243,7 +243,7 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """EER by length with intervals, and by aggregation."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 5.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for (channel, of), colour in zip(found.items(), ("#0072b2", "#d55e00"), strict=False):
         x = [row["seconds"] for row in of]
@@ -268,7 +268,10 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.set_xticks(lengths, [str(n) for n in lengths])
         axes.set(xlabel="seconds of speech", ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        # Below the axes: within them the curves leave no corner free.
+        axes.legend(
+            frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15)
+        )
     left.set(ylabel="EER (%)")
     figure.savefig(path, dpi=130)
 

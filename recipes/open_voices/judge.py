@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +58,32 @@ def errors(
 def told(name: str, plain: float, macro: float) -> str:
     """A line that says both errors."""
     return f"{name}: EER {100 * plain:.1f} %, macro {100 * macro:.1f} %"
+
+
+def write_scores(
+    path: Path, bonafide: npt.NDArray[np.bool_], scores: Mapping[str, npt.NDArray[np.float64]]
+) -> None:
+    """The scores behind the calibration and the operating points."""
+    with gzip.GzipFile(path, "wb", mtime=0) as packed, io.TextIOWrapper(packed, "utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", "channel", "score"])
+        for channel, values in scores.items():
+            for good, value in zip(bonafide, values, strict=True):
+                writer.writerow(["bonafide" if good else "spoof", channel, f"{value:.6f}"])
+
+
+def read_scores(path: Path) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[np.float64]]]:
+    """What :func:`write_scores` wrote: labels, True for bona fide, and scores by channel."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    channels = dict.fromkeys(row["channel"] for row in rows)
+    first = next(iter(channels))
+    bonafide = np.array([row["label"] == "bonafide" for row in rows if row["channel"] == first])
+    scores = {
+        channel: np.array([float(row["score"]) for row in rows if row["channel"] == channel])
+        for channel in channels
+    }
+    return bonafide, scores
 
 
 class HeldOut:

@@ -1,197 +1,123 @@
-"""Probes on pooled features, alone and summed: cross-validated, then written as networks.
+"""Cross-validate probes on pooled features, alone and summed; then write their network.
 
     E=work/encoders
     M="$E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2:128"
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M \
-        --fold 3 --released $R --out work/base5
+        --out work/base6
 
-A member is an encoder's file, the layers whose means and deviations its probe hears, out of those
-that ``pooled.py`` kept, and the width of a hidden layer, without which the probe is linear: a
-logistic regression. One with a hidden layer learns from mixtures of trials (Zhang et al., "mixup",
-ICLR 2018). Without ``--out`` each of the five folds is held out in turn and the mean of the errors
-is printed, for each member and for their sum, as recorded and by telephone: by that the members are
-chosen. With it the probes of one fold are written behind their encoders, for ``join.py``, and
-``targets.npz``: what they believe of each window that trains, and what the encoders hear in it, for
-a student to imitate (``train.py hparams/distil.yaml``).
+Members are told as in :mod:`probes`. Each of the five folds is held out in turn: the mean errors of
+each member and of their sum, as recorded and by telephone, are printed and appended to
+``ablations.csv``; by them the members are chosen. A member counts by one over the deviation of its
+cross-validated scores, so that none drowns the others.
+
+With ``--out`` the probes are then fitted on every clip, or with ``--fold`` on those that train in
+that fold, and written: ``joined.safetensors``, the sum as one network; ``crossed.csv.gz``, the
+cross-validated scores of the sum through four channels, from which ``export.py`` calibrates; and
+``targets.npz``, what the probes believe of each window that trains and what the encoders hear in
+it, for a student (``train.py hparams/distil.yaml``).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import csv
+import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from judge import errors, told
-from split import N_FOLDS, family, sampling_weights, split
-from ssl_frames import open_encoder
+from judge import errors, told, write_scores
+from probes import Features, Floats, Member, Probe, Rows, fit
+from split import N_FOLDS, family, is_resynthesis, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
-from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
-from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
-from voiceguard.training.checkpoints import RUN_NAME
+from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
+from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork
 from voiceguard.training.corpus import Corpus, open_corpus
-from voiceguard.training.losses import label_loss
 
 TRAINED_ON = ("first", "g711", "telephone", "channel")
 JUDGED_ON = ("first", "g711")
-PENALTY = 0.01
-"""Weight of the squared coefficients beside the mean loss of a trial."""
-LEAST_SCALE = 0.003
-"""Features that deviate less carry the noise of 16 bits."""
+CALIBRATED_ON = ("first", "g711", "telephone", "channel")
+ABLATIONS = (
+    "date", "probe", "passes", "folds", "eer_clean", "macro_clean", "eer_g711", "macro_g711",
+)  # fmt: skip
 
-BATCH = 128
-EPOCHS = 6
-RATE = 5e-4
-WEIGHT_DECAY = 0.1
-DROPOUT = 0.4
-MIX = 0.4
-SMOOTHING = 0.05
-
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Scores = dict[str, dict[str, Floats]]
+"""By member or sum, then by pass [shape=(clips,)]."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """An encoder, the layers that its probe hears, and the probe's hidden layer."""
+def crossed(
+    members: dict[str, Features], corpus: Corpus, passes: Sequence[str], heard: Sequence[str]
+) -> Scores:
+    """Scores of each clip by probes that heard neither its family nor its origin.
 
-    path: Path
-    layers: tuple[int, ...]
-    hidden: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Member:
-        """From ``FILE:LAYER,LAYER`` or ``FILE:LAYER,LAYER:HIDDEN``."""
-        path, layers, *hidden = text.split(":")
-        return cls(Path(path), tuple(map(int, layers.split(","))), int(hidden[0]) if hidden else 0)
-
-    def encoder(self, context_s: float | None) -> SSLEncoder:
-        """The encoder, Whisper's window cut."""
-        return open_encoder(self.path, layers=list(self.layers), context_s=context_s)
-
-
-class Probe(Protocol):
-    """What both kinds of probe can do."""
-
-    def decision_function(self, pooled: npt.NDArray[np.float32]) -> Floats:
-        """Log-odds of bona fide."""
-
-    def to_back_end(self, layers: int = 1) -> MLP:
-        """The same map on frames."""
-
-
-class Features:
-    """The pooled features of one member, by pass."""
-
-    def __init__(self, folder: Path, layers: Sequence[int], *, hidden: int = 0) -> None:
-        self.folder = folder
-        self.hidden = hidden
-        kept = json.loads((folder / RUN_NAME).read_text("utf-8"))["layers"]
-        self.places = [kept.index(layer) for layer in layers]
-
-    def __call__(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
-        """Features of some rows [shape=(rows, layers * 2 * dim)]."""
-        stored = np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        return stored[rows][:, self.places].astype(np.float32).reshape(len(rows), -1)
-
-
-class HiddenProbe:
-    """A network with one hidden layer on pooled features; learned from mixtures of two trials."""
-
-    def __init__(self, width: int, hidden: int, layers: int) -> None:
-        config = MLPConfig(dim=width, hidden=hidden, dropout=DROPOUT, layers=layers)
-        self.head = MLP(config)
-
-    def fit(
-        self, pooled: npt.NDArray[np.float32], bonafide: npt.NDArray[np.bool_], weights: Floats
-    ) -> HiddenProbe:
-        """Learn; trials are drawn by their weights."""
-        scale = np.maximum(pooled.std(axis=0, dtype=np.float64), LEAST_SCALE)
-        standardise(self.head.bn, pooled.mean(axis=0, dtype=np.float64), scale)
-        rng = np.random.default_rng(1)
-        features, labels = torch.from_numpy(pooled), torch.from_numpy(bonafide).float()
-        reach = np.cumsum(weights)
-        steps = EPOCHS * len(pooled) // BATCH
-        optimiser = torch.optim.AdamW(self.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
-        self.head.train()
-        self.head.bn.eval()
-        for _ in range(steps):
-            drawn = torch.from_numpy(np.searchsorted(reach, rng.random(BATCH) * reach[-1]))
-            share = torch.from_numpy(rng.beta(MIX, MIX, BATCH).astype(np.float32))
-            other = drawn[torch.from_numpy(rng.permutation(BATCH))]
-            mixed = features[drawn] * share[:, None] + features[other] * (1 - share[:, None])
-            target = labels[drawn] * share + labels[other] * (1 - share)
-            loss = label_loss(self.head.classify(mixed).logits, target, smoothing=SMOOTHING)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        self.head.eval()
-        return self
-
-    def decision_function(self, pooled: npt.NDArray[np.float32]) -> Floats:
-        """Log-odds of bona fide as fitted, (n, d) to (n,)."""
-        with torch.inference_mode():
-            logits = self.head.classify(torch.from_numpy(pooled)).logits.double()
-        return (logits[:, 1] - logits[:, 0]).numpy()
-
-    def to_back_end(self, layers: int = 1) -> MLP:
-        """The network itself."""
-        return self.head
-
-
-def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) -> Probe:
-    """Probe on all passes of the training clips, families weighted by the root of their size."""
-    label = [corpus.rows[i]["label"] for i in train] * len(passes)
-    weights = np.tile(sampling_weights([corpus.rows[i] for i in train]), len(passes))
-    heard = np.concatenate([features(name, train) for name in passes])
-    if features.hidden:
-        layers = len(features.places)
-        torch.manual_seed(1)
-        probe = HiddenProbe(heard.shape[1] // (2 * layers), features.hidden, layers)
-        return probe.fit(heard, np.array(label) == "bonafide", weights)
-    linear = LinearProbe(
-        C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=100, least_scale=LEAST_SCALE
-    )
-    return linear.fit(heard, label, weights=weights)
-
-
-def figures(scores: Floats, corpus: Corpus, rows: Rows) -> tuple[float, float]:
-    """Equal error rate, plain and with families weighted alike."""
-    bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
-    families = [family(corpus.rows[i]) for i in rows]
-    return errors(scores, bonafide, families)
-
-
-def cross_validate(members: dict[str, Features], corpus: Corpus, passes: Sequence[str]) -> None:
-    """Print the mean errors over the folds, and each fold's."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    NaN for re-syntheses, which no fold holds out.
+    """
+    found: Scores = {
+        name: {channel: np.full(len(corpus), np.nan) for channel in heard} for name in members
+    }
     for number in range(N_FOLDS):
         sides = split(corpus.rows, number)
-        probes = {name: fit(one, corpus, sides.train, passes) for name, one in members.items()}
-        for channel in JUDGED_ON:
-            scores = {
-                name: probes[name].decision_function(one(channel, sides.held_out))
-                for name, one in members.items()
-            }
-            if len(scores) > 1:
-                scores["sum"] = np.sum([s / np.std(s) for s in scores.values()], axis=0)
-            for name, values in scores.items():
-                both = figures(values, corpus, sides.held_out)
-                found.setdefault((name, channel), []).append(both)
+        for name, features in members.items():
+            probe = fit(features, corpus, sides.train, passes)
+            for channel in heard:
+                rows = features(channel, sides.held_out)
+                found[name][channel][sides.held_out] = probe.decision_function(rows)
         print(f"fold {number} of {N_FOLDS} is judged", flush=True)
-    for (name, channel), pairs in found.items():
-        each = " ".join(f"{100 * value:.1f}" for _, value in pairs)
-        print(told(f"{name}, {channel}", *np.mean(pairs, axis=0)), f"(folds: {each})")
+    return found
+
+
+def shares(scores: Scores) -> dict[str, float]:
+    """What each member counts in the sum."""
+    return {
+        name: float(1.0 / np.nanstd(np.concatenate(list(by_pass.values()))))
+        for name, by_pass in scores.items()
+    }
+
+
+def with_sum(scores: Scores, weights: dict[str, float]) -> Scores:
+    """The same with the weighted sum of all members, where there are several."""
+    if len(scores) < 2:
+        return scores
+    channels = next(iter(scores.values()))
+    total = {
+        channel: np.sum([weights[name] * scores[name][channel] for name in scores], axis=0)
+        for channel in channels
+    }
+    return {**scores, f"sum of {' and '.join(scores)}": total}
+
+
+def fold_errors(scores: Floats, corpus: Corpus) -> npt.NDArray[np.float64]:
+    """Equal error rate in each fold, plain and with families alike [shape=(folds, 2)]."""
+    found = []
+    for number in range(N_FOLDS):
+        rows = split(corpus.rows, number).held_out
+        bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
+        families = [family(corpus.rows[i]) for i in rows]
+        found.append(errors(scores[rows], bonafide, families))
+    return np.array(found)
+
+
+def report(scores: Scores, corpus: Corpus, passes: Sequence[str], table: Path) -> None:
+    """Print the mean errors over the folds, and each fold's; append the means to the table."""
+    new = not table.is_file()
+    with table.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(ABLATIONS)
+        for name, by_pass in scores.items():
+            means = []
+            for channel in JUDGED_ON:
+                each = fold_errors(by_pass[channel], corpus)
+                told_of = " ".join(f"{100 * value:.1f}" for value in each[:, 1])
+                print(told(f"{name}, {channel}", *each.mean(0)), f"(folds: {told_of})")
+                means += [f"{value:.4f}" for value in each.mean(0)]
+            today = datetime.date.today().isoformat()
+            writer.writerow([today, name, " ".join(passes), N_FOLDS, *means])
 
 
 def believed(
@@ -222,11 +148,41 @@ def believed(
     return beliefs.reshape(-1), views.reshape(len(passes) * n_clips, -1)
 
 
-def write(name: str, probe: Probe, encoder: SSLEncoder, out: Path) -> Path:
-    """The probe behind its encoder, as a network."""
+def network_of(probe: Probe, encoder: SSLEncoder) -> SSLNetwork:
+    """The probe behind its encoder."""
     head = probe.to_back_end(encoder.n_layers)
-    network = SSLNetwork(encoder, FrameNetwork(encoder.n_layers, head), back_end="mlp")
-    return save_ssl_network(network, out / f"{name}.safetensors")
+    return SSLNetwork(encoder, FrameNetwork(encoder.n_layers, head), back_end="mlp").eval()
+
+
+def write_crossed(path: Path, scores: dict[str, Floats], corpus: Corpus) -> None:
+    """The cross-validated scores of the clips that some fold holds out."""
+    rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
+    bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
+    write_scores(path, bonafide, {channel: scores[channel][rows] for channel in CALIBRATED_ON})
+
+
+def write(
+    members: dict[str, Features],
+    encoders: dict[str, SSLEncoder],
+    scores: Scores,
+    corpus: Corpus,
+    args: argparse.Namespace,
+) -> None:
+    """Fit on all that may train, and write network, scores and targets."""
+    train = np.arange(len(corpus))
+    if args.fold is not None:
+        train = split(corpus.rows, args.fold, released=args.released).train
+    weights = shares({name: scores[name] for name in members})
+    probes = {name: fit(one, corpus, train, args.passes) for name, one in members.items()}
+    networks = [network_of(probes[name], encoders[name]) for name in members]
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "joined.safetensors"
+    save_ssl_ensemble(SSLEnsemble(networks, list(weights.values())), path)
+    print(f"wrote {path}, weights {[round(w, 3) for w in weights.values()]}")
+    write_crossed(args.out / "crossed.csv.gz", list(scores.values())[-1], corpus)
+    logits, views = believed(members, probes, args.passes, train, len(corpus))
+    np.savez(args.out / "targets.npz", features=views, logits=logits)
+    print(f"wrote targets of {len(train)} clips in {len(args.passes)} passes")
 
 
 def main() -> None:
@@ -236,34 +192,25 @@ def main() -> None:
     parser.add_argument("--members", nargs="+", type=Member.parse, required=True)
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
     parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
-    parser.add_argument("--fold", type=int, default=3)
-    parser.add_argument("--released", nargs="*", default=[])
+    parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
+    parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
+    parser.add_argument("--results", type=Path, default=Path("ablations.csv"))
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     corpus = open_corpus(args.data_folder, args.work / "cache")
-    encoders = {member: member.encoder(args.context_s) for member in args.members}
+    encoders = {str(member): member.encoder(args.context_s) for member in args.members}
     members = {
-        one.architecture: Features(
-            args.work / "pooled" / one.architecture, one.layers, hidden=member.hidden
-        )
-        for member, one in encoders.items()
+        str(member): member.features(args.work / "pooled", encoders[str(member)])
+        for member in args.members
     }
-    if args.out is None:
-        cross_validate(members, corpus, args.passes)
-        return
-    sides = split(corpus.rows, args.fold, released=args.released)
-    probes: dict[str, Probe] = {}
-    for member, encoder in encoders.items():
-        name = encoder.architecture
-        probe = probes[name] = fit(members[name], corpus, sides.train, args.passes)
-        for channel in JUDGED_ON:
-            scores = probe.decision_function(members[name](channel, sides.held_out))
-            print(told(f"{name}, {channel}", *figures(scores, corpus, sides.held_out)))
-        path = write(name, probe, encoder, args.out)
-        print(f"{member.path.name}, layers {list(member.layers)}: wrote {path}")
-    logits, views = believed(members, probes, args.passes, sides.train, len(corpus))
-    np.savez(args.out / "targets.npz", features=views, logits=logits)
-    print(f"wrote {args.out / 'targets.npz'}: {len(sides.train)} clips, {len(args.passes)} passes")
+    heard = CALIBRATED_ON if args.out else JUDGED_ON
+    scores = crossed(members, corpus, args.passes, heard)
+    scores = with_sum(scores, shares(scores))
+    report(scores, corpus, args.passes, args.results)
+    if args.out:
+        write(members, encoders, scores, corpus, args)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,14 @@ from pathlib import Path
 
 import numpy as np
 from resyntheses import METHODS, MIXTURES, Made, Method, resynthesise
-from resyntheses.measures import floor_db, lag_ms, level_db, likeness_db, spectral_distance_db
+from resyntheses.measures import (
+    floor_db,
+    is_silent,
+    lag_ms,
+    level_db,
+    likeness_db,
+    spectral_distance_db,
+)
 from resyntheses.quantised import Codebook, QuantisedVocoder, fit_codebook
 from resyntheses.spectra import Samples
 from resyntheses.store import Row, Store, quantised
@@ -33,7 +40,6 @@ from split import source_name
 from voiceguard.training.corpus import SAMPLE_RATE, Corpus, open_corpus
 
 LEAST_S = 0.5
-LEAST_LEVEL = 2e-4
 CODEWORDS = "codewords"
 NAMES = (*METHODS, CODEWORDS, *MIXTURES)
 BOOKS: tuple[dict[str, int], ...] = (
@@ -59,7 +65,7 @@ def humans(corpus: Corpus) -> list[int]:
     """Rows of the human clips that are long enough and no silence."""
     long = np.diff(corpus.offsets) >= LEAST_S * SAMPLE_RATE
     rows = [i for i, row in enumerate(corpus.rows) if row["label"] == "bonafide" and long[i]]
-    return [i for i in rows if np.sqrt(np.mean(corpus.clip(i) ** 2)) > LEAST_LEVEL]
+    return [i for i in rows if not is_silent(corpus.clip(i))]
 
 
 def plan(rows: list[int], *, clips: int, per_clip: int, seed: int) -> list[Item]:

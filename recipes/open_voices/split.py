@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
+
+from voiceguard.errors import ParameterError
 
 N_FOLDS = 5
 
@@ -127,6 +129,24 @@ def split(rows: list[dict[str, str]], fold: int, *, released: Collection[str] = 
         and row["derived_from"] not in held_sources
     ]
     return Split(np.array(train, dtype=np.int64), np.array(held, dtype=np.int64))
+
+
+def split_of(rows: list[dict[str, str]], provenance: Mapping[str, str]) -> Split:
+    """What a bundle trained on and what it never heard, by its own provenance.
+
+    Raises
+    ------
+    ParameterError
+        If it trained on every clip.
+    """
+    fold = str(provenance.get("held_out_fold", 3))
+    if fold == "none":
+        raise ParameterError(
+            "This bundle trained on every clip of the corpus, so that none can judge it. Judge one "
+            "that held a fold out: pooled_probe.py --fold 3, then export.py --fold 3; or name the "
+            "fold yourself, if you know that it was held out."
+        )
+    return split(rows, int(fold), released=str(provenance.get("released", "")).split())
 
 
 def sampling_weights(rows: Iterable[dict[str, str]]) -> npt.NDArray[np.float64]:

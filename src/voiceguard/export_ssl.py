@@ -274,7 +274,7 @@ class _PlainDistillMOS(DistillMOSEncoder):
     """DistillMOS with its spectrum by convolution and its attention written out."""
 
     def __init__(self, published: DistillMOSEncoder) -> None:
-        super().__init__(layers=published.layers, halving=published.halving)
+        super().__init__(layers=published.layers)
         self.load_state_dict(published.state_dict())
         self.basis = PowerSpectrum(n_fft=320, frame=320, hop=160)
         self.provenance = published.provenance

@@ -61,7 +61,7 @@ def test_a_network_with_an_encoder_comes_back_too(export, tmp_path):
     from voiceguard.features.ssl.distillmos import DistillMOSEncoder
     from voiceguard.models.ssl_network import SSLNetwork, frame_network, save_ssl_network
 
-    encoder = DistillMOSEncoder(layers=[0], halving=3)
+    encoder = DistillMOSEncoder(layers=[0])
     head = frame_network("mlp", dim=1024, n_layers=1, frames=201, hidden=4)
     network = SSLNetwork(encoder, head, back_end="mlp").eval()
     loaded = export.load_model(save_ssl_network(network, tmp_path / "best.safetensors"))

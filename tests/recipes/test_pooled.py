@@ -1,5 +1,6 @@
 """Pooled features by pass, the probes on them, and networks joined: each on a toy corpus."""
 
+import csv
 import importlib.util
 import json
 import shutil
@@ -16,7 +17,7 @@ ABSENT = [
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"the recipe needs {ABSENT}")
 
 WINDOW = 4_000
-NAMES = ("bank", "judge", "ssl_frames", "pooled", "pooled_probe", "join")
+NAMES = ("split", "bank", "judge", "ssl_frames", "pooled", "probes", "pooled_probe", "export")
 
 
 @pytest.fixture(scope="module")
@@ -124,49 +125,69 @@ def test_a_killed_pass_goes_on_and_another_encoder_is_refused(
 
 
 def test_a_member_is_a_file_and_its_layers(recipe):
-    member = recipe["pooled_probe"].Member.parse("encoders/tiny.safetensors:0,2")
+    member = recipe["probes"].Member.parse("encoders/tiny.safetensors:0,2")
     assert member.path.name == "tiny.safetensors"
     assert (member.layers, member.hidden) == ((0, 2), 0)
-    assert recipe["pooled_probe"].Member.parse("tiny.safetensors:1:64").hidden == 64
+    assert str(member) == "tiny:0,2"
+    wide = recipe["probes"].Member.parse("tiny.safetensors:1:64")
+    assert wide.hidden == 64
+    assert str(wide) == "tiny:1:64"
 
 
-def test_probes_are_judged_on_folds_that_they_did_not_hear(
-    recipe, corpus, work, capsys, monkeypatch
+@pytest.fixture(scope="module")
+def members(recipe, work):
+    folder = work / "pooled" / "whisper"
+    features = recipe["probes"].Features
+    return {"low": features(folder, (0,)), "high": features(folder, (1, 2))}
+
+
+def test_each_clip_is_judged_by_probes_that_did_not_hear_its_family(
+    recipe, corpus, members, tmp_path, capsys, monkeypatch
 ):
-    probes = recipe["pooled_probe"]
+    crossing, split = recipe["pooled_probe"], recipe["split"]
     heard = []
-    whole = probes.fit
+    whole = crossing.fit
 
     def noted(features, corpus, train, passes):
-        heard.append(set(train.tolist()))
+        heard.append({split.family(corpus.rows[i]) for i in train})
         return whole(features, corpus, train, passes)
 
-    monkeypatch.setattr(probes, "fit", noted)
-    folder = work / "pooled" / "whisper"
-    members = {"low": probes.Features(folder, (0,)), "high": probes.Features(folder, (1, 2))}
-    probes.cross_validate(members, corpus, ("first", "telephone"))
-    printed = capsys.readouterr().out
-    for name in ("low", "high", "sum"):
-        for channel in ("first", "g711"):
-            assert f"{name}, {channel}: EER" in printed
+    monkeypatch.setattr(crossing, "fit", noted)
+    scores = crossing.crossed(members, corpus, ("first", "telephone"), ("first", "g711"))
     assert len(heard) == 2 * 5
-    assert all(len(train) < 40 for train in heard)
+    for number in range(5):
+        held = split.split(corpus.rows, number).held_out
+        assert not heard[2 * number] & {split.family(corpus.rows[i]) for i in held}
+    assert np.all(np.isfinite(scores["low"]["g711"]))
+
+    weights = crossing.shares(scores)
+    both = np.concatenate([scores["low"]["first"], scores["low"]["g711"]])
+    assert weights["low"] == pytest.approx(1 / both.std())
+    scores = crossing.with_sum(scores, weights)
+    total = weights["low"] * scores["low"]["first"] + weights["high"] * scores["high"]["first"]
+    np.testing.assert_allclose(scores["sum of low and high"]["first"], total)
+
+    for _ in range(2):
+        crossing.report(scores, corpus, ("first", "telephone"), tmp_path / "table.csv")
+    printed = capsys.readouterr().out
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["probe"] for row in rows] == ["low", "high", "sum of low and high"] * 2
+    assert rows[1]["passes"] == "first telephone"
+    found = crossing.fold_errors(scores["high"]["g711"], corpus).mean(0)
+    assert float(rows[1]["macro_g711"]) == pytest.approx(found[1], abs=1e-4)
+    assert f"high, g711: EER {100 * found[0]:.1f} %" in printed
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
-def test_a_written_probe_scores_as_on_the_pooled_features(
-    recipe, corpus, encoder, work, tmp_path, hidden
-):
-    from voiceguard.models.ssl_network import load_ssl_network
-
-    probes = recipe["pooled_probe"]
+def test_a_written_probe_scores_as_on_the_pooled_features(recipe, corpus, encoder, work, hidden):
+    probes = recipe["probes"]
     features = probes.Features(work / "pooled" / "whisper", (0, 2), hidden=hidden)
     rows = np.arange(40)
     probe = probes.fit(features, corpus, rows, ("first", "telephone"))
     chosen = type(encoder).from_config(encoder.config, layers=(0, 2))
     chosen.load_state_dict(encoder.state_dict())
-    path = probes.write("whisper", probe, chosen.eval(), tmp_path)
-    network = load_ssl_network(path)
+    network = recipe["pooled_probe"].network_of(probe, chosen.eval())
     windows = at_one_level(np.stack([recipe["judge"].window(corpus.clip(i)) for i in range(40)]))
     with torch.inference_mode():
         output = network(torch.from_numpy(windows))
@@ -181,13 +202,11 @@ def test_a_written_probe_scores_as_on_the_pooled_features(
     assert json.loads((work / "pooled" / "whisper" / "run.json").read_text())["layers"] == [0, 1, 2]
 
 
-def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, work):
-    probes = recipe["pooled_probe"]
-    folder, passes = work / "pooled" / "whisper", ("first", "telephone")
-    members = {"low": probes.Features(folder, (0,)), "high": probes.Features(folder, (1, 2))}
+def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, members):
+    crossing, passes = recipe["pooled_probe"], ("first", "telephone")
     train = np.flatnonzero(np.arange(40) % 3 != 1)
-    fitted = {name: probes.fit(one, corpus, train, passes) for name, one in members.items()}
-    logits, views = probes.believed(members, fitted, passes, train, 40)
+    fitted = {name: crossing.fit(one, corpus, train, passes) for name, one in members.items()}
+    logits, views = crossing.believed(members, fitted, passes, train, 40)
     assert logits.shape == (80,)
     odds = [
         fitted[name].decision_function(members[name](heard, np.array([6])))[0]
@@ -204,7 +223,7 @@ def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, w
 
 
 def test_a_hidden_layer_finds_what_no_linear_map_does(recipe, monkeypatch):
-    probes = recipe["pooled_probe"]
+    probes = recipe["probes"]
     for name, value in (("EPOCHS", 150), ("RATE", 1e-2), ("DROPOUT", 0.0), ("MIX", 0.05)):
         monkeypatch.setattr(probes, name, value)
     rng = np.random.default_rng(5)
@@ -217,32 +236,76 @@ def test_a_hidden_layer_finds_what_no_linear_map_does(recipe, monkeypatch):
     assert np.mean(says == bonafide[600:]) > 0.8
 
 
-def test_joined_networks_weigh_by_the_spread_of_their_scores(
-    recipe, corpus, encoder, work, tmp_path, monkeypatch, capsys
-):
-    from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble
+@pytest.fixture
+def two_encoders(encoder, tmp_path):
+    """Two files, which keep their layers apart."""
+    from voiceguard.features.ssl.native import save_encoder
 
-    probes, join = recipe["pooled_probe"], recipe["join"]
-    paths = []
-    for name, layers in (("a", (0,)), ("b", (1, 2))):
-        features = probes.Features(work / "pooled" / "whisper", layers)
-        probe = probes.fit(features, corpus, np.arange(40), ("first",))
-        chosen = type(encoder).from_config(encoder.config, layers=layers)
-        state = encoder.state_dict()
-        chosen.load_state_dict({key: state[key] for key in chosen.state_dict()})
-        paths.append(probes.write(name, probe, chosen.eval(), tmp_path))
-    monkeypatch.setattr(join, "open_corpus", lambda *_: corpus)
-    out = tmp_path / "joined.safetensors"
-    arguments = ["join.py", *map(str, paths), "--data_folder", ".", "--work", str(work)]
-    monkeypatch.setattr("sys.argv", [*arguments, "--fold", "0", "--out", str(out)])
-    join.main()
-    printed = capsys.readouterr().out
-    assert "sum, clean: EER" in printed
-    assert "sum, g711: EER" in printed
-    ensemble = load_ssl_ensemble(out)
-    held = recipe["judge"].HeldOut(corpus, 0)
-    spreads = [
-        np.std(np.concatenate([held.scores(alone, channel) for channel in ("clean", "g711")]))
-        for alone in (SSLEnsemble([member]) for member in ensemble.networks)
-    ]
-    np.testing.assert_allclose(ensemble.weights, 1 / np.array(spreads), rtol=1e-5)
+    return [f"{save_encoder(encoder, tmp_path / 'tiny.safetensors')}:{x}" for x in ("0", "1,2:8")]
+
+
+@pytest.mark.parametrize("fold", [None, 1])
+def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
+    recipe, corpus, work, two_encoders, tmp_path, monkeypatch, capsys, fold
+):
+    from voiceguard.detect.bundle import read_bundle
+    from voiceguard.models.ssl_ensemble import load_ssl_ensemble
+
+    crossing, export = recipe["pooled_probe"], recipe["export"]
+    for module in (crossing, export):
+        monkeypatch.setattr(module, "open_corpus", lambda *_: corpus)
+    if not (work / "windows" / "channel").is_dir():
+        shutil.copytree(work / "windows" / "telephone", work / "windows" / "channel")
+        shutil.copy(
+            work / "pooled" / "whisper" / "telephone.npy",
+            work / "pooled" / "whisper" / "channel.npy",
+        )
+    common = ["--data_folder", ".", "--work", str(work)]
+    held = [] if fold is None else ["--fold", str(fold)]
+    out, table = tmp_path / "made", tmp_path / "table.csv"
+    argv = ["pooled_probe.py", *common, "--members", *two_encoders, "--context_s", "0.26", *held]
+    passes = ["--passes", "first", "telephone"]
+    monkeypatch.setattr("sys.argv", [*argv, *passes, "--results", str(table), "--out", str(out)])
+    crossing.main()
+    ensemble = load_ssl_ensemble(out / "joined.safetensors")
+    assert [round(w, 3) for w in ensemble.weights] == json.loads(
+        capsys.readouterr().out.split("weights ")[1].splitlines()[0]
+    )
+    bonafide, scores = recipe["judge"].read_scores(out / "crossed.csv.gz")
+    assert list(scores) == ["first", "g711", "telephone", "channel"]
+    assert len(bonafide) == len(scores["channel"]) == 40
+    targets = np.load(out / "targets.npz")
+    trained = np.isfinite(targets["logits"]).sum()
+    assert trained == 2 * 40 if fold is None else 0 < trained < 2 * 40
+
+    card = tmp_path / "CARD.md"
+    card.write_text("# toy")
+    argv = ["export.py", *common, *held, "--network", str(out / "joined.safetensors")]
+    argv += ["--crossed", str(out / "crossed.csv.gz"), "--scores", str(tmp_path / "kept.csv.gz")]
+    monkeypatch.setattr("sys.argv", [*argv, "--card", str(card), "--out", str(tmp_path / "toy")])
+    export.main()
+    assert "the graph moves scores by" in capsys.readouterr().out
+    manifest = read_bundle(tmp_path / "toy").manifest
+    assert manifest.provenance["held_out_fold"] == ("none" if fold is None else "1")
+    assert "cross-validated over five folds" in manifest.calibration.data
+    again, kept = recipe["judge"].read_scores(tmp_path / "kept.csv.gz")
+    np.testing.assert_array_equal(again, bonafide)
+    np.testing.assert_allclose(kept["g711"], scores["g711"])
+
+
+def test_export_refuses_a_graph_whose_scores_all_moved(recipe, encoder, corpus):
+    from voiceguard.models.ssl_ensemble import SSLEnsemble
+    from voiceguard.models.ssl_network import SSLNetwork, frame_network
+
+    export = recipe["export"]
+    head = frame_network("mlp", dim=16, n_layers=3, frames=13, hidden=4)
+    model = SSLEnsemble([SSLNetwork(encoder, head, back_end="mlp")]).eval()
+
+    class Moved:
+        def run(self, windows):
+            with torch.inference_mode():
+                scores = model.score(model(torch.from_numpy(windows))).numpy()
+            return scores + scores.std(), None
+
+    with pytest.raises(SystemExit, match="Rounding"):
+        export.agreement(model, Moved(), [corpus.clip(i) for i in range(20)])

@@ -5,6 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from voiceguard.errors import ParameterError
+
 
 @pytest.fixture
 def split(scripts):
@@ -131,3 +133,16 @@ def test_sampling_weights_balance_classes_and_temper_families(split, rows):
     assert mass[large] / mass[small] == pytest.approx(np.sqrt(n_large / n_small))
     for name in (large, small):
         assert np.ptp(weights[families == name]) < 1e-12
+
+
+def test_a_bundle_says_what_it_never_heard(split, rows):
+    provenance = {"held_out_fold": "2", "released": "melgan kokoro"}
+    found = split.split_of(rows, provenance)
+    expected = split.split(rows, 2, released=["melgan", "kokoro"])
+    np.testing.assert_array_equal(found.held_out, expected.held_out)
+    np.testing.assert_array_equal(found.train, expected.train)
+
+
+def test_a_bundle_that_heard_everything_judges_nothing(split, rows):
+    with pytest.raises(ParameterError, match="held a fold out"):
+        split.split_of(rows, {"held_out_fold": "none", "released": ""})

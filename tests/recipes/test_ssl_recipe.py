@@ -255,7 +255,7 @@ def test_of_an_encoder_of_convolutions_the_upper_ones_open(ssl):
     from voiceguard.features.ssl.distillmos import DistillMOSEncoder
     from voiceguard.models.ssl_network import SSLNetwork, frame_network
 
-    encoder = DistillMOSEncoder(layers=[0], halving=3)
+    encoder = DistillMOSEncoder(layers=[0])
     head = frame_network("mlp", dim=1024, n_layers=1, frames=13, hidden=4)
     network = SSLNetwork(encoder, head, back_end="mlp")
     ssl["ssl_finetune"].open_top(network, 2)

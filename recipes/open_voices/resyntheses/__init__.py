@@ -14,7 +14,7 @@ import numpy as np
 
 from .harmonics import harmonic_vocoder
 from .magnitude import griffin_lim_vocoder, mel_vocoder, phase_damage
-from .measures import likeness_db
+from .measures import is_silent, likeness_db
 from .mixing import blend, matched, replace_passages
 from .pitch import UnsuitableClipError
 from .prediction import lpc_vocoder
@@ -43,7 +43,6 @@ MOST_LIKE_DB = 12.0
 """What is closer to its human than this is drawn anew: it would be a human clip called spoof."""
 
 _DRAWS = 5
-_LEAST_LEVEL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def resynthesise(
     UnsuitableClipError
         If the clip is silent or cannot be re-synthesised by the fallback either.
     """
-    if np.sqrt(np.mean(x**2)) < _LEAST_LEVEL:
+    if is_silent(x):
         raise UnsuitableClipError("The clip is silent; there is nothing to re-synthesise.")
     asked = str(rng.choice(sorted(methods))) if name in MIXTURES else name
     used, y = _by_method(x, asked, rng, methods)

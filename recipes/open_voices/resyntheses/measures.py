@@ -8,7 +8,13 @@ from .spectra import SAMPLE_RATE, Samples, Transform, mel_filters
 
 _MS = SAMPLE_RATE // 1000
 _MAX_LAG_MS = 25
+_LEAST_LEVEL = 2e-4
 _RANGE_DB = 40.0
+
+
+def is_silent(x: Samples) -> bool:
+    """Whether a clip is too quiet to be re-synthesised: at -74 dB of full scale or below."""
+    return bool(np.sqrt(np.mean(x**2)) <= _LEAST_LEVEL)
 
 
 def spectral_distance_db(x: Samples, y: Samples) -> float:

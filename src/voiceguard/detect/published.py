@@ -5,22 +5,14 @@ Nothing is fetched but by :func:`voiceguard.detect.registry.pull`.
 
 from __future__ import annotations
 
-import hashlib
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
-from voiceguard.errors import IntegrityError, ModelError
+from voiceguard._download import Opener, Received, download
+from voiceguard.errors import IntegrityError
 
-_BLOCK = 1 << 16
-_TIMEOUT_S = 30.0
 _AUTHORS = "https://raw.githubusercontent.com/clovaai/aasist/main/models/weights/"
-
-Opener = Callable[[str], Any]
-"""Opens a URL: gives a context manager whose value has ``read(n)``."""
 
 
 @dataclass(frozen=True)
@@ -104,27 +96,23 @@ def fetch(
     IntegrityError
         If the file that came is not the one on record.
     """
-    digest, received = hashlib.sha256(), 0
-    try:
-        with (opener or _open)(wanted.url) as stream, file.open("wb") as out:
-            while received <= wanted.size and (block := stream.read(_BLOCK)):
-                received += len(block)
-                digest.update(block)
-                out.write(block)
-                if progress is not None:
-                    progress(received, wanted.size)
-    except (OSError, HTTPException, ValueError) as error:
-        raise ModelError(
-            f"{wanted.name!r} could not be fetched from {wanted.url}: {error}. Check the "
-            "connection, or fetch the file otherwise and run: "
-            f"voiceguard models import {wanted.kind} FILE --out DIR"
-        ) from error
-    _compare(wanted, received, digest.hexdigest())
+    received = download(
+        wanted.url,
+        file,
+        limit=wanted.size,
+        expected=wanted.size,
+        name=wanted.name,
+        otherwise=f"run: voiceguard models import {wanted.kind} FILE --out DIR",
+        progress=progress,
+        opener=opener,
+    )
+    _compare(wanted, received)
 
 
-def _compare(wanted: RegistryEntry, received: int, digest: str) -> None:
-    if received != wanted.size:
-        found = f"{received} bytes" if received < wanted.size else f"over {wanted.size} bytes"
+def _compare(wanted: RegistryEntry, received: Received) -> None:
+    size, digest = received.size, received.sha256
+    if size != wanted.size:
+        found = f"{size} bytes" if size < wanted.size else f"over {wanted.size} bytes"
         raise IntegrityError(
             f"{wanted.url} gave {found}; {wanted.name!r} has {wanted.size}. Nothing was kept; "
             "try again, and report it if it stays so."
@@ -134,7 +122,3 @@ def _compare(wanted: RegistryEntry, received: int, digest: str) -> None:
             f"{wanted.url} gave a file with SHA-256 {digest}; {wanted.name!r} has "
             f"{wanted.sha256}. Nothing was kept; report it if it stays so."
         )
-
-
-def _open(url: str) -> Any:
-    return urllib.request.urlopen(url, timeout=_TIMEOUT_S)

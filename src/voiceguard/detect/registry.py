@@ -13,8 +13,9 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
+from voiceguard._download import Opener
 from voiceguard.detect.bundle import MANIFEST_NAME, read_bundle
-from voiceguard.detect.published import ENTRIES, Opener, RegistryEntry, fetch
+from voiceguard.detect.published import ENTRIES, RegistryEntry, fetch
 from voiceguard.errors import MissingExtraError, ModelError, ParameterError, UnknownModelError
 
 __all__ = [

@@ -4,9 +4,10 @@ import io
 
 import pytest
 
+from voiceguard import _download
 from voiceguard.cli.app import main
 from voiceguard.errors import ModelError, UnknownModelError
-from voiceguard.features.ssl import load_encoder, registry
+from voiceguard.features.ssl import load_encoder
 from voiceguard.features.ssl.converting import import_encoder
 
 
@@ -32,7 +33,7 @@ def test_the_command_line_converts(tmp_path, capsys):
 
 def test_the_command_line_says_aloud_what_is_unverified(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VOICEGUARD_HOME", str(tmp_path))
-    monkeypatch.setattr(registry, "_open", lambda url: io.BytesIO(b"weights"))
+    monkeypatch.setattr(_download, "_open", lambda url: io.BytesIO(b"weights"))
     assert main(["models", "pull", "wavlm-base"]) == 0
     assert "UNVERIFIED" in capsys.readouterr().out
     assert main(["models", "pull", "whisper-tiny"]) == 2

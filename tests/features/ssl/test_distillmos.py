@@ -8,7 +8,7 @@ import torch
 from voiceguard.errors import BundleError, ParameterError
 from voiceguard.features.ssl import load_encoder
 from voiceguard.features.ssl.converting import import_encoder
-from voiceguard.features.ssl.distillmos import DistillMOSEncoder, halved_earlier
+from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.native import save_encoder
 
 
@@ -109,52 +109,11 @@ def test_another_encoder_is_no_distillmos(tmp_path, published):
         import_encoder("distillmos", path, out=tmp_path / "out.safetensors")
 
 
-@pytest.mark.parametrize("halving", [0, 3, 4])
-def test_halving_earlier_keeps_frames_and_times(waveform, halving):
-    torch.manual_seed(0)
-    published = DistillMOSEncoder(layers=[0]).eval()
-    early = halved_earlier(published, halving)
-    with torch.no_grad():
-        before, after = published(waveform), early(waveform)
-    assert after.layers.shape == before.layers.shape
-    assert after.lengths.tolist() == before.lengths.tolist()
-    # Three convolutions on pairs of frames see further than on frames.
-    assert early.receptive_field > published.receptive_field
-    assert early.frame_times(9).tolist() == published.frame_times(9).tolist()
-
-
-def test_halving_earlier_is_exact_where_frames_change_along_a_line():
-    torch.manual_seed(1)
-    published = DistillMOSEncoder(layers=[0]).eval()
-    early = halved_earlier(published, 3)
-    slope = torch.linspace(-1, 1, 64).expand(1, 128, 19, 64).contiguous()
-    with torch.no_grad():
-        # Activations left out: what is linear stays on the line.
-        x, y = slope, slope
-        for one, other in zip(published.convolutions[3:], early.convolutions[3:], strict=True):
-            x, y = one(x), other(y)
-    torch.testing.assert_close(x[..., 4:-4], y[..., 4:-4], atol=1e-4, rtol=0)
-
-
-def test_halving_is_kept_in_the_file_and_refused_out_of_range(tmp_path, waveform):
+def test_a_file_of_it_needs_no_config(tmp_path, waveform):
     torch.manual_seed(2)
-    early = halved_earlier(DistillMOSEncoder(layers=[0]).eval(), 3)
-    again = load_encoder(save_encoder(early, tmp_path / "early.safetensors"))
-    assert again.config == {"halving": 3}
+    encoder = DistillMOSEncoder(layers=[0]).eval()
+    again = load_encoder(save_encoder(encoder, tmp_path / "d.safetensors"))
+    assert again.config == {}
+    assert again.receptive_field == 2240
     with torch.no_grad():
-        assert torch.equal(again(waveform).layers, early(waveform).layers)
-    with pytest.raises(ParameterError, match="Got 6 instead"):
-        DistillMOSEncoder(halving=6)
-    with pytest.raises(ParameterError, match="at most 3"):
-        halved_earlier(early, 4)
-
-
-def test_padding_is_not_heard_by_one_that_halves_earlier(waveform):
-    torch.manual_seed(0)
-    encoder = DistillMOSEncoder(layers=[0], halving=2).eval()
-    padded = waveform.clone()
-    padded[1, 5000:] = 3.0
-    with torch.no_grad():
-        batch = encoder(padded, torch.tensor([9000, 5000]))
-        alone = encoder(waveform[1:, :5000])
-    torch.testing.assert_close(batch.layers[1, :, :16], alone.layers[0], atol=1e-5, rtol=0)
+        assert torch.equal(again(waveform).layers, encoder(waveform).layers)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voiceguard.errors import ParameterError
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.reading import as_float32, check_fit
 
@@ -45,16 +44,13 @@ class DistillMOSEncoder(SSLEncoder):
     ----------
     layers : sequence of int, optional
         Layers to give; all by default. Where 0 is among them the others are filled up with zeros.
-    halving : int
-        Convolution, counted from 0, that halves the frames: the last one as published. An earlier
-        one saves up to half of the work; :func:`halved_earlier` carries the weights over.
     gradient_checkpointing : bool
         See :class:`SSLEncoder`.
 
     Raises
     ------
     ParameterError
-        If `layers` does not fit, or there is no such convolution.
+        If `layers` does not fit.
 
     Shape
     -----
@@ -64,27 +60,20 @@ class DistillMOSEncoder(SSLEncoder):
     architecture = "distillmos"
     frame_hop = _FRAME
     first_centre = _HOP / 2
+    # Each convolution sees a frame to each side.
+    receptive_field = _WINDOW + 2 * _HOP * (_LAST + 1)
     min_samples = 1
 
     def __init__(
         self,
         *,
         layers: Sequence[int] | None = None,
-        halving: int = _LAST,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(_DEPTH, layers=layers, gradient_checkpointing=gradient_checkpointing)
-        if not 0 <= halving <= _LAST:
-            raise ParameterError(
-                f"The 'halving' parameter of DistillMOSEncoder must lie in [0, {_LAST}], its "
-                f"convolutions. Got {halving!r} instead."
-            )
-        self.halving = halving
-        # A convolution sees a frame to each side, after the halving two frames' worth.
-        self.receptive_field = _WINDOW + 2 * _HOP * (halving + 1 + 2 * (_LAST - halving))
         self.dim = max(self.layer_dims)
         self.max_samples = _POSITIONS * _FRAME if self.top else None
-        self.convolutions = nn.ModuleList(_convolution(i, halving) for i in range(_LAST + 1))
+        self.convolutions = nn.ModuleList(map(_convolution, range(_LAST + 1)))
         with torch.device("cpu"):
             window = torch.hann_window(_WINDOW)
         self.register_buffer("window", window, persistent=False)
@@ -102,8 +91,8 @@ class DistillMOSEncoder(SSLEncoder):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Plain values; none for the published shape."""
-        return {} if self.halving == _LAST else {"halving": self.halving}
+        """Empty: there is one shape."""
+        return {}
 
     @property
     def layer_dims(self) -> tuple[int, ...]:
@@ -171,49 +160,10 @@ def _positions() -> Tensor:
     return torch.stack([torch.sin(place * rate), torch.cos(place * rate)], -1).flatten(1)[None]
 
 
-def _convolution(index: int, halving: int) -> nn.Conv2d:
-    """Halves the frequencies from the second on, and the frames in one of them."""
-    stride = (2 if index else 1, 2 if index == halving else 1)
+def _convolution(index: int) -> nn.Conv2d:
+    """Halves the frequencies from the second on, and the frames in the last."""
+    stride = (2 if index else 1, 2 if index == _LAST else 1)
     return nn.Conv2d(_CHANNELS[index], _CHANNELS[index + 1], 3, stride=stride, padding=(0, 1))
-
-
-def halved_earlier(published: DistillMOSEncoder, halving: int) -> DistillMOSEncoder:
-    """The same encoder with its frames halved by an earlier convolution, to be trained on.
-
-    The convolutions behind then step over every second frame: what they gave a frame in between
-    goes in equal parts to its neighbours, which is exact where frames change along a line.
-
-    Parameters
-    ----------
-    published : DistillMOSEncoder
-        Left as it is.
-    halving : int
-        As for :class:`DistillMOSEncoder`, at most that of `published`.
-
-    Returns
-    -------
-    DistillMOSEncoder
-        In evaluation mode.
-
-    Raises
-    ------
-    ParameterError
-        If `halving` is out of range.
-    """
-    if halving > published.halving:
-        raise ParameterError(
-            f"The 'halving' parameter of halved_earlier must be at most {published.halving}, the "
-            f"convolution that halves now. Got {halving!r} instead."
-        )
-    encoder = DistillMOSEncoder(layers=published.layers, halving=halving)
-    state = {name: tensor.clone() for name, tensor in published.state_dict().items()}
-    for index in range(halving + 1, published.halving + 1):
-        before, centre, after = state[f"convolutions.{index}.weight"].unbind(-1)
-        wider = [before / 2, centre + (before + after) / 2, after / 2]
-        state[f"convolutions.{index}.weight"] = torch.stack(wider, dim=-1)
-    encoder.load_state_dict(state)
-    encoder.provenance = {**published.provenance, "halving": str(halving)}
-    return encoder.eval()
 
 
 def _compressed(waveform: Tensor, window: Tensor) -> Tensor:

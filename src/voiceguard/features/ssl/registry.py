@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+from voiceguard._download import Opener, download
 from voiceguard.errors import IntegrityError, ModelError, UnknownModelError
 
 _TORCHAUDIO = "https://download.pytorch.org/torchaudio/models/"
 _OPENAI = "https://openaipublic.azureedge.net/main/whisper/models/"
 _BLOCK = 1 << 16
-_TIMEOUT_S = 30.0
 _SLACK = 1.05
 
 
@@ -192,7 +189,7 @@ def pull_encoder(
     name: str,
     *,
     progress: Callable[[int, int], None] | None = None,
-    opener: Callable[[str], Any] | None = None,
+    opener: Opener | None = None,
 ) -> Pulled:
     """Fetch an encoder on record. Uses the network.
 
@@ -222,57 +219,57 @@ def pull_encoder(
     """
     entry = encoder_entry(name)
     target = _target(entry)
-    if not target.is_file():
+    if target.is_file():
+        sha256 = _checked(entry, _hash_of(target))
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{target.name}.part")
         try:
-            _download(entry, scratch, progress=progress, opener=opener or _open)
-            _verify(entry, scratch)
+            sha256 = _checked(entry, _fetch(entry, scratch, progress=progress, opener=opener))
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)
-    return Pulled(target, _verify(entry, target), entry.verified)
+    return Pulled(target, sha256, entry.verified)
 
 
 def _target(entry: EncoderEntry) -> Path:
     return user_encoders() / entry.name / entry.file_name
 
 
-def _open(url: str) -> Any:
-    return urllib.request.urlopen(url, timeout=_TIMEOUT_S)
-
-
-def _download(
+def _fetch(
     entry: EncoderEntry,
     file: Path,
     *,
     progress: Callable[[int, int], None] | None,
-    opener: Callable[[str], Any],
-) -> None:
-    received, most = 0, int(entry.size * _SLACK)
-    try:
-        with opener(entry.url) as stream, file.open("wb") as out:
-            while received <= most and (block := stream.read(_BLOCK)):
-                received += len(block)
-                out.write(block)
-                if progress is not None:
-                    progress(received, entry.size)
-    except (OSError, HTTPException, ValueError) as error:
-        raise ModelError(
-            f"{entry.name!r} could not be fetched from {entry.url}: {error}. Check the connection, "
-            f"or fetch the file otherwise and load it by its path with "
-            f"architecture={entry.architecture!r}."
-        ) from error
-    if received > most:
+    opener: Opener | None,
+) -> str:
+    """Download an encoder; the SHA-256 of what came."""
+    most = int(entry.size * _SLACK)
+    received = download(
+        entry.url,
+        file,
+        limit=most,
+        expected=entry.size,
+        name=entry.name,
+        otherwise=f"load it by its path with architecture={entry.architecture!r}.",
+        progress=progress,
+        opener=opener,
+    )
+    if received.size > most:
         raise ModelError(f"{entry.url} gives more than {most} bytes; nothing was kept.")
+    return received.sha256
 
 
-def _verify(entry: EncoderEntry, file: Path) -> str:
+def _hash_of(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
-    found = digest.hexdigest()
+    return digest.hexdigest()
+
+
+def _checked(entry: EncoderEntry, found: str) -> str:
+    """The SHA-256 that was found, where none other is published."""
     if entry.sha256 is not None and found != entry.sha256:
         raise IntegrityError(
             f"The file of {entry.name!r} has SHA-256 {found}; {entry.sha256} is published. Do not "

@@ -1,0 +1,57 @@
+"""The scripts of benchmarks/robustness.py, a made-up voice and a few clips of noise."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = (ROOT / "benchmarks", ROOT / "recipes" / "open_voices")
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The scripts as they see each other; path and module table end as they were."""
+    pytest.importorskip("torch", reason="the benchmark's modules need the train extra")
+    pytest.importorskip("pyroomacoustics", reason="the rooms need the train extra")
+    bare = {path.stem for folder in FOLDERS for path in folder.glob("*.py")}
+    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
+    path = list(sys.path)
+    sys.path.insert(0, str(FOLDERS[0]))
+    try:
+        names = ("_attack", "_conditions", "_effects", "_sounds", "_trials", "robustness")
+        yield SimpleNamespace(**{n.strip("_"): importlib.import_module(n) for n in names})
+    finally:
+        sys.path[:] = path
+        for name in bare:
+            sys.modules.pop(name, None)
+        sys.modules.update(shadowed)
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """Two seconds of a buzz whose pitch and level move."""
+    rng, t = np.random.default_rng(3), np.arange(2 * RATE) / RATE
+    phase = 2 * np.pi * np.cumsum(140 + 25 * np.sin(2 * np.pi * 1.3 * t)) / RATE
+    voice = sum(np.cos(k * phase) / k for k in range(1, 30)) * (0.3 + np.sin(np.pi * t * 1.5) ** 2)
+    return (0.1 * voice + 0.001 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+@pytest.fixture
+def trials(bench):
+    rng = np.random.default_rng(2)
+    clips = [(0.05 * rng.standard_normal(900)).astype(np.float32) for _ in range(8)]
+    rows = [
+        {"id": f"c{i}", "path": f"{i}.wav", "label": "bonafide" if i % 2 else "spoof"}
+        for i in range(8)
+    ]
+    human = np.array([i % 2 == 1 for i in range(8)])
+    return bench.trials.Trials(rows, clips, human, np.array([f"g{i // 2}" for i in range(8)]))
+
+
+def power_db(x):
+    return 10 * np.log10(np.mean(np.asarray(x, np.float64) ** 2))
