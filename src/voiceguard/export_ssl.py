@@ -20,7 +20,13 @@ from torch.nn import functional as F
 
 from voiceguard.errors import ModelError
 from voiceguard.export import CONFIG_NAME, config_bytes, graph_bytes, probe_windows
-from voiceguard.export_float16 import Weights, check_weights, checked_float16, fixed_arrays
+from voiceguard.export_float16 import (
+    Weights,
+    check_weights,
+    checked_float16,
+    fixed_arrays,
+    to_float16,
+)
 from voiceguard.features.spectrum import PowerSpectrum
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
@@ -84,13 +90,12 @@ def ssl_graph_bytes(
         tolerance=TOLERANCE,
         reference=network,
     )
-    if int8:
-        raw = to_int8(raw)
     if weights == "float32":
-        return raw
-    return checked_float16(
-        raw, exact=fixed_arrays(twin), probes=probe_windows(window_samples, probe)
-    )
+        return to_int8(raw) if int8 else raw
+    exact = fixed_arrays(twin)
+    halved = checked_float16(raw, exact=exact, probes=probe_windows(window_samples, probe))
+    # Float16 is checked by itself: what it moves by thousandths, int8 may round the other way.
+    return to_float16(to_int8(raw), exact=exact) if int8 else halved
 
 
 def export_ssl_bundle(
