@@ -65,6 +65,7 @@ def test_it_says_what_it_is(bundle):
         "balanced",
         "low_false_alarm",
         "screening",
+        "cautious",
     }
     assert bundle.card.startswith(f"# Model card: {manifest.id}\n")
     assert "non-commercial" in bundle.card and "wild-dev" in bundle.card
@@ -89,6 +90,7 @@ def test_calibration_and_points_follow_from_the_stored_scores(bundle):
     for again, known in zip(points, bundle.manifest.operating_points, strict=True):
         assert again.name == known.name
         assert again.threshold == pytest.approx(known.threshold, abs=1e-3)
+        assert again.margin == pytest.approx(known.margin, abs=1e-3)
         assert again.false_alarm_rate == pytest.approx(known.false_alarm_rate, abs=1e-3)
         assert again.miss_rate == pytest.approx(known.miss_rate, abs=1e-3)
 

@@ -86,6 +86,9 @@ class OperatingPoint:
         Share of human speech that is called spoof, on `data`.
     data : str
         What the rates were measured on.
+    margin : float
+        Inconclusive where the value lies nearer to the threshold than this, >= 0; such speech
+        counts in neither rate.
     """
 
     name: str
@@ -93,6 +96,7 @@ class OperatingPoint:
     miss_rate: float | None
     false_alarm_rate: float | None
     data: str
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)

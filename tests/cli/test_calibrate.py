@@ -41,6 +41,7 @@ def test_the_new_bundle_holds_the_fit(command, model, labelled, tmp_path):
         "balanced",
         "low_false_alarm",
         "screening",
+        "cautious",
     ]
     assert manifest.default_operating_point == "balanced"
     assert manifest.provenance["calibrated_from"] == "tiny 1"

@@ -144,8 +144,12 @@ def test_operating_points_keep_their_promise(human, spoof):
     points = operating_points(human + spoof, labels(len(human), len(spoof)), data="d")
     by_name = {point.name: point for point in points}
     for point in points:
-        flagged = sum(x < point.threshold for x in human) / len(human)
-        passed = sum(x >= point.threshold for x in spoof) / len(spoof)
+        judged = [abs(x - point.threshold) >= point.margin for x in human + spoof]
+        flagged = sum(x < point.threshold for x, j in zip(human, judged, strict=False) if j)
+        passed = sum(
+            x >= point.threshold for x, j in zip(spoof, judged[len(human) :], strict=True) if j
+        )
+        flagged, passed = flagged / len(human), passed / len(spoof)
         assert point.false_alarm_rate == pytest.approx(flagged)
         assert point.miss_rate == pytest.approx(passed)
         assert point.data == "d"
@@ -162,3 +166,15 @@ def test_operating_points_of_two_gaussians():
     assert points["balanced"].threshold == pytest.approx(0.0, abs=0.03)
     assert points["low_false_alarm"].threshold == pytest.approx(2 * (1 - 2.3263), abs=0.05)
     assert points["screening"].threshold == pytest.approx(2 * (-1 + 1.6449), abs=0.05)
+    # |llr| lies under 0.828 in a fifth of the cases: Phi(-0.586) - Phi(-1.414).
+    assert points["cautious"].margin == pytest.approx(0.828, abs=0.03)
+    assert points["cautious"].threshold == points["balanced"].threshold
+    assert points["cautious"].miss_rate == pytest.approx(0.0787, abs=0.003)
+
+
+def test_being_cautious_withholds_a_fifth_and_no_other_point_does():
+    _, llr = gaussians(4, 20_000)
+    points = operating_points(llr, labels(20_000, 20_000), data="d")
+    for point in points:
+        withheld = np.mean(np.abs(llr - point.threshold) < point.margin)
+        assert withheld == pytest.approx(0.2 if point.name == "cautious" else 0.0, abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,17 @@ def test_on_the_line_is_bona_fide():
 def test_near_the_line_is_borderline():
     assert Reason.BORDERLINE in judge([1.1]).reasons
     assert Reason.BORDERLINE not in judge([1.3]).reasons
+
+
+def test_within_the_margin_there_is_no_label_but_all_numbers():
+    rule = Rule(Calibration(2.0, -1.0), replace(POINT, margin=0.8))
+    channel = judge([1.39], rule=rule)
+    assert channel.label is Label.INCONCLUSIVE
+    assert channel.segments[0].state is Label.INCONCLUSIVE
+    assert Reason.BORDERLINE in channel.reasons
+    assert channel.llr == pytest.approx(1.78)
+    assert judge([1.41], rule=rule).label is Label.BONAFIDE
+    assert judge([0.59], rule=rule).label is Label.SPOOF
 
 
 def test_a_short_passage_turns_the_label_and_is_found():

@@ -202,7 +202,8 @@ def _report(
     for point in points:
         output.write(
             f"{point.name:<16} threshold {point.threshold:+.3f}: {point.miss_rate:.2%} of "
-            f"synthetic speech passes, {point.false_alarm_rate:.2%} of human speech is flagged\n"
+            f"synthetic speech passes, {point.false_alarm_rate:.2%} of human speech is flagged"
+            f"{f', no verdict within {point.margin:.3f}' if point.margin else ''}\n"
         )
     if min(len(human), len(spoof)) < FEW:
         output.note(f"warning: fewer than {FEW} scores of a class; the rates are rough.")

@@ -243,8 +243,9 @@ def _facts(bundle: Bundle) -> str:
     lines.append(f"calibration {how}")
     for point in manifest.operating_points:
         mark = " (default)" if point.name == manifest.default_operating_point else ""
+        margin = f" +- {point.margin:.4g}" if point.margin else ""
         lines.append(
-            f"point       {point.name}{mark}: threshold {point.threshold:.4g}, misses "
+            f"point       {point.name}{mark}: threshold {point.threshold:.4g}{margin}, misses "
             f"{_rate(point.miss_rate)}, false alarms {_rate(point.false_alarm_rate)}"
         )
     lines += [f"provenance  {key}: {value}" for key, value in sorted(manifest.provenance.items())]

@@ -187,6 +187,8 @@ def _check_point(point: OperatingPoint) -> None:
         value = getattr(point, name)
         _expect(isinstance(value, str), f"{where}.{name}", "a string", value)
     _expect(_number(point.threshold), f"{where}.threshold", "a finite number", point.threshold)
+    fits = _number(point.margin) and point.margin >= 0
+    _expect(fits, f"{where}.margin", "a number >= 0", point.margin)
     for name in ("miss_rate", "false_alarm_rate"):
         value = getattr(point, name)
         fits = value is None or (_number(value) and 0 <= value <= 1)

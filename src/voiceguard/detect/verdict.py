@@ -90,17 +90,21 @@ class Rule:
         return None if llr is None else posterior_spoof(llr, self.prior_spoof)
 
     def label(self, score: float, llr: float | None) -> Label:
-        """Side of the line on which a judged stretch lies."""
+        """Side of the line on which a judged stretch lies; neither within the point's margin."""
         if self.point is None:
             return Label.INCONCLUSIVE
         value = score if llr is None else llr
+        if abs(value - self.point.threshold) < self.point.margin:
+            return Label.INCONCLUSIVE
         return Label.SPOOF if value < self.point.threshold else Label.BONAFIDE
 
     def doubts(self, llr: float | None) -> tuple[Reason, ...]:
         """Give the reasons that the rule itself adds to a judged stretch."""
         if self.point is None:
             return (Reason.UNCALIBRATED,)
-        near = llr is not None and abs(llr - self.point.threshold) < BORDERLINE_NATS
+        near = llr is not None and abs(llr - self.point.threshold) < max(
+            BORDERLINE_NATS, self.point.margin
+        )
         return (Reason.BORDERLINE,) if near else ()
 
 
