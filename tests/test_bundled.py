@@ -27,12 +27,12 @@ SCORES = {
 }
 # Of vg-small before its weights were rounded to float16.
 FLOAT32_LLRS = {
-    "LA_D_1003356.flac": -0.5237,
-    "LA_E_6163791.flac": -5.4398,
-    "LA_T_1272637.flac": 0.3249,
-    "human_en.ogg": 0.9160,
-    "human_ru.ogg": 1.1215,
-    "synthetic_en.ogg": -1.6908,
+    "LA_D_1003356.flac": 1.0415,
+    "LA_E_6163791.flac": -4.8693,
+    "LA_T_1272637.flac": -0.5134,
+    "human_en.ogg": 1.3262,
+    "human_ru.ogg": 1.1644,
+    "synthetic_en.ogg": -1.1321,
 }
 BYTES = {"vg-base": 12_000_000, "vg-small": 2_000_000}
 
@@ -148,6 +148,6 @@ def test_unheard_people_and_engines(name, bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.30), ("vg-small", 0.36)])
+@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.29), ("vg-small", 0.34)])
 def test_unheard_people_and_engines_by_telephone(name, bound):
     assert _wild_eer(name, g711_path) < bound
