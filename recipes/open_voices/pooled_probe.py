@@ -12,10 +12,11 @@ each member and of their sum, as recorded and by telephone, are printed and appe
 cross-validated scores, so that none drowns the others.
 
 With ``--out`` the probes are then fitted on every clip, or with ``--fold`` on those that train in
-that fold, and written: ``joined.safetensors``, the sum as one network; ``crossed.csv.gz``, the
-cross-validated scores of the sum through four channels, from which ``export.py`` calibrates; and
-``targets.npz``, what the probes believe of each window that trains and what the encoders hear in
-it, for a student (``train.py hparams/distil.yaml``).
+that fold, and written: each behind its encoder and under its name, for ``ssl_finetune.py``;
+``joined.safetensors``, the sum as one network; ``crossed.csv.gz``, the cross-validated scores of
+the sum through four channels, from which ``export.py`` calibrates; and ``targets.npz``, what the
+probes believe of each window that trains and what the encoders hear in it, for a student
+(``train.py hparams/distil.yaml``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
-from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork
+from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
 TRAINED_ON = ("first", "g711", "telephone", "channel")
@@ -176,6 +177,9 @@ def write(
     probes = {name: fit(one, corpus, train, args.passes) for name, one in members.items()}
     networks = [network_of(probes[name], encoders[name]) for name in members]
     args.out.mkdir(parents=True, exist_ok=True)
+    for name, network in zip(members, networks, strict=True):
+        plain = name.replace(":", "-").replace(",", "-")
+        save_ssl_network(network, args.out / f"{plain}.safetensors")
     path = args.out / "joined.safetensors"
     save_ssl_ensemble(SSLEnsemble(networks, list(weights.values())), path)
     print(f"wrote {path}, weights {[round(w, 3) for w in weights.values()]}")

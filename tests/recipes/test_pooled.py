@@ -250,6 +250,7 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
 ):
     from voiceguard.detect.bundle import read_bundle
     from voiceguard.models.ssl_ensemble import load_ssl_ensemble
+    from voiceguard.models.ssl_network import load_ssl_network
 
     crossing, export = recipe["pooled_probe"], recipe["export"]
     for module in (crossing, export):
@@ -268,6 +269,7 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     monkeypatch.setattr("sys.argv", [*argv, *passes, "--results", str(table), "--out", str(out)])
     crossing.main()
     ensemble = load_ssl_ensemble(out / "joined.safetensors")
+    assert load_ssl_network(out / "tiny-1-2-8.safetensors").config == ensemble.networks[1].config
     assert [round(w, 3) for w in ensemble.weights] == json.loads(
         capsys.readouterr().out.split("weights ")[1].splitlines()[0]
     )
