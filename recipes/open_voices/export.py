@@ -85,16 +85,12 @@ def load_model(path: Path) -> Model:
     return model.eval()
 
 
-def exported(
-    model: Model, probe: Samples, *, weights: str = "float32", int8: bool = False
-) -> tuple[bytes, OnnxEngine]:
+def exported(model: Model, probe: Samples, *, weights: str = "float32") -> tuple[bytes, OnnxEngine]:
     """The graph, and what runs it."""
     if isinstance(model, SpectralAASIST):
         graph = graph_bytes(model, window_samples=WINDOW, probe=probe, weights=weights)
     else:
-        graph = ssl_graph_bytes(
-            model, window_samples=WINDOW, probe=probe, int8=int8, weights=weights
-        )
+        graph = ssl_graph_bytes(model, window_samples=WINDOW, probe=probe, weights=weights)
     return graph, OnnxEngine(graph, window_samples=WINDOW, embedding_dim=model.embedding_dim)
 
 
@@ -185,8 +181,7 @@ def main() -> None:
     parser.add_argument("--released", nargs="*", default=[], help="as in the run's hparams")
     parser.add_argument("--crossed", type=Path, help="of pooled_probe.py, to calibrate on")
     parser.add_argument("--clips", type=int, default=0, help="held-out clips; 0 for all")
-    parser.add_argument("--weights", choices=("float32", "float16"), default="float32")
-    parser.add_argument("--int8", action="store_true", help="of an encoder's linear layers")
+    parser.add_argument("--weights", choices=("float32", "float16", "int8"), default="float32")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv.gz"))
@@ -201,7 +196,7 @@ def main() -> None:
     if args.clips and args.clips < len(held_out):
         held_out = held_out[np.linspace(0, len(held_out) - 1, args.clips).astype(int)]
     probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
-    graph, engine = exported(model, probe, weights=args.weights, int8=args.int8)
+    graph, engine = exported(model, probe, weights=args.weights)
     bonafide, scores, families, data = calibrated(args, corpus, model, engine, held_out)
     write_scores(args.scores, bonafide, scores)
     labels = ["bonafide" if good else "spoof" for good in np.tile(bonafide, len(scores))]

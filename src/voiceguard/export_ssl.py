@@ -10,7 +10,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 """Largest difference between torch and the float32 graph that an export lets pass."""
 
+StoredWeights: TypeAlias = Weights | Literal["int8"]
+"""How a graph may keep its weights."""
+
 _ENCODER_NODES = "/front_end/encoder/"
 _LINEAR = ("MatMul", "Gemm")
 
@@ -50,7 +53,7 @@ def ssl_graph_bytes(
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
     int8: bool = False,
-    weights: Weights = "float32",
+    weights: StoredWeights = "float32",
 ) -> bytes:
     """Encoder and back end as one ONNX file, in memory; the batch is free.
 
@@ -63,9 +66,10 @@ def ssl_graph_bytes(
     probe : np.ndarray [shape=(batch, window_samples)], optional
         Real audio to check parity on, besides noise.
     int8 : bool
-        Round the weights of the encoder's linear layers to int8, see :func:`to_int8`.
-    weights : {"float32", "float16"}
-        How all other weights are stored, as for :func:`voiceguard.export.export_onnx`.
+        Compute the encoder's linear layers in int8, see :func:`to_int8`.
+    weights : {"float32", "float16", "int8"}
+        How weights are stored, as for :func:`voiceguard.export.export_onnx`; with int8 those of the
+        encoder's linear layers in int8, see :func:`stored_int8`, and all others in float16.
 
     Returns
     -------
@@ -78,10 +82,11 @@ def ssl_graph_bytes(
         `weights` is unknown.
     ModelError
         If ONNX Runtime differs from torch by more than :data:`TOLERANCE` (in float32, before any
-        rounding), `int8` finds no linear layer, or float16 moves an output by more than
+        rounding), int8 finds no linear layer, or float16 moves an output by more than
         :data:`voiceguard.export_float16.FLOAT16_TOLERANCE`.
     """
-    check_weights(weights, "ssl_graph_bytes")
+    if weights != "int8":
+        check_weights(weights, "ssl_graph_bytes")
     twin = traceable(network)
     raw = graph_bytes(
         twin,
@@ -95,7 +100,9 @@ def ssl_graph_bytes(
     exact = fixed_arrays(twin)
     halved = checked_float16(raw, exact=exact, probes=probe_windows(window_samples, probe))
     # Float16 is checked by itself: what it moves by thousandths, int8 may round the other way.
-    return to_float16(to_int8(raw), exact=exact) if int8 else halved
+    if int8:
+        return to_float16(to_int8(raw), exact=exact)
+    return to_float16(stored_int8(raw), exact=exact) if weights == "int8" else halved
 
 
 def export_ssl_bundle(
@@ -106,7 +113,7 @@ def export_ssl_bundle(
     card: str,
     probe: NDArray[np.float32] | None = None,
     int8: bool = False,
-    weights: Weights = "float32",
+    weights: StoredWeights = "float32",
 ) -> Path:
     """Write encoder and back end as a bundle that :meth:`voiceguard.Detector.load` reads.
 
@@ -157,7 +164,10 @@ def export_ssl_bundle(
 def to_int8(graph: bytes) -> bytes:
     """Round the weights of the encoder's linear layers to int8; their inputs are, as they come.
 
-    Dynamic quantisation of ONNX Runtime, a scale for each output. Seven bits of the eight are used:
+    Dynamic quantisation of ONNX Runtime, a scale for each output. The inputs of a batch share one
+    scale, so that a window's score moves by some hundredths with the windows beside it: for one
+    window at a time, or where speed is worth that. A bundle for everybody takes
+    :func:`stored_int8`. Seven bits of the eight are used:
     processors without VNNI add pairs of products in 16 bits, which eight would overflow.
     Convolutions, attention and the back end stay in float32.
 
@@ -177,10 +187,65 @@ def to_int8(graph: bytes) -> bytes:
     """
     import onnx
 
+    linear = _linear_nodes(onnx.load_from_string(graph))
+    return _quantised(graph, [node.name for node in linear])
+
+
+def stored_int8(graph: bytes) -> bytes:
+    """Store the weights of the encoder's linear layers in int8; everything is computed in float32.
+
+    A scale for each output. The file shrinks, the speed stays, and a window's score is the same
+    whatever stands beside it.
+
+    Parameters
+    ----------
+    graph : bytes
+        Of :func:`ssl_graph_bytes`.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ModelError
+        If the encoder has no linear layer.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
     proto = onnx.load_from_string(graph)
+    arrays = {tensor.name: tensor for tensor in proto.graph.initializer}
+    nodes = []
+    # By name: several nodes may share a weight.
+    for name, transposed in {n.input[1]: _transposed(n) for n in _linear_nodes(proto)}.items():
+        weight = numpy_helper.to_array(arrays[name])
+        scale = np.abs(weight).max(axis=1 if transposed else 0, keepdims=True) / 127.0
+        scale = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
+        rounded = np.round(weight / scale).astype(np.int8)
+        proto.graph.initializer.remove(arrays[name])
+        for part, values in (("int8", rounded), ("scale", scale)):
+            proto.graph.initializer.append(numpy_helper.from_array(values, f"{name}_{part}"))
+        wide = f"{name}_wide"
+        nodes.append(helper.make_node("Cast", [f"{name}_int8"], [wide], to=onnx.TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [wide, f"{name}_scale"], [name]))
+    rest = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*nodes, *rest])
+    serialised: bytes = proto.SerializeToString()
+    return serialised
+
+
+def _transposed(node: Any) -> bool:
+    """Whether a linear node's weight has its outputs first."""
+    return any(each.name == "transB" and each.i for each in node.attribute)
+
+
+def _linear_nodes(proto: Any) -> list[Any]:
+    """Nodes of the encoder's linear layers; there is at least one."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     linear = [
-        node.name
+        node
         for node in proto.graph.node
         if node.op_type in _LINEAR
         and _ENCODER_NODES in node.name
@@ -189,7 +254,7 @@ def to_int8(graph: bytes) -> bytes:
     ]
     if not linear:
         raise ModelError("The encoder has no linear layer to round to int8; export it in float32.")
-    return _quantised(graph, linear)
+    return linear
 
 
 def _quantised(graph: bytes, nodes: list[str]) -> bytes:

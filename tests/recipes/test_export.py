@@ -100,10 +100,13 @@ def test_an_encoders_linear_layers_go_into_the_graph_in_int8(export, make_voices
     model = SSLEnsemble([SSLNetwork(encoder, head, back_end="mlp")]).eval()
     probe = np.stack([export.window(make_voices("spoof", seed)) for seed in range(2)])
     sizes, scores = [], []
-    for int8 in (False, True):
-        graph, engine = export.exported(model, probe, weights="float16", int8=int8)
+    for weights in ("float16", "int8"):
+        graph, engine = export.exported(model, probe, weights=weights)
         sizes.append(len(graph))
         scores.append(export.score_clips(engine, list(probe)))
     assert sizes[1] < sizes[0]
     assert not np.array_equal(*scores)
     np.testing.assert_allclose(*scores, atol=0.1)
+    for place in range(2):
+        alone = export.score_clips(engine, [probe[place]])
+        np.testing.assert_allclose(alone, scores[1][place], atol=1e-4)
