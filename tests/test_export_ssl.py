@@ -19,6 +19,7 @@ from voiceguard.export_ssl import (
     TOLERANCE,
     export_ssl_bundle,
     ssl_graph_bytes,
+    stored_int8,
     to_int8,
     traceable,
 )
@@ -132,10 +133,38 @@ def test_int8_rounds_every_linear_layer_of_the_encoder_and_nothing_else(whisper,
     assert 0 < np.abs(score - wanted).max() < 0.1 * max(1.0, np.abs(wanted).max())
 
 
-def test_convolutions_have_nothing_to_round():
+def test_stored_in_int8_every_linear_weight_is_rounded_and_windows_stay_apart(whisper, probe):
+    network, graph = whisper
+    stored = stored_int8(graph)
+    tensors = onnx.load_from_string(stored).graph.initializer
+    narrow = [tensor for tensor in tensors if tensor.data_type == onnx.TensorProto.INT8]
+    assert len(narrow) == 12
+    assert all(np.abs(numpy_helper.to_array(tensor)).max() == 127 for tensor in narrow)
+    check_graph(stored)
+    batch, wanted = run(stored, network, probe), run(graph, network, probe)
+    for given, want in zip(batch, wanted, strict=True):
+        assert 0 < np.abs(given - want).max() < 0.05 * max(1.0, np.abs(want).max())
+    for place in range(len(probe)):
+        alone = run(stored, network, probe[place : place + 1])
+        np.testing.assert_allclose(alone[0], batch[0][place : place + 1], atol=1e-5)
+
+
+def test_weights_in_int8_are_the_same_whatever_is_in_float16(whisper, probe):
+    network, graph = whisper
+    small = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe, weights="int8")
+    by_name = {t.name: t for t in onnx.load_from_string(small).graph.initializer}
+    for tensor in onnx.load_from_string(stored_int8(graph)).graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8:
+            np.testing.assert_array_equal(
+                numpy_helper.to_array(by_name[tensor.name]), numpy_helper.to_array(tensor)
+            )
+
+
+@pytest.mark.parametrize("rounded", [to_int8, stored_int8])
+def test_convolutions_have_nothing_to_round(rounded):
     graph = ssl_graph_bytes(network_of("convolutions", hidden=6), window_samples=WINDOW)
     with pytest.raises(ModelError, match="no linear layer"):
-        to_int8(graph)
+        rounded(graph)
 
 
 def test_a_graph_in_float16_is_half_as_large_and_scores_alike(probe):
@@ -158,7 +187,7 @@ def test_a_graph_in_float16_is_half_as_large_and_scores_alike(probe):
 
 
 @pytest.mark.parametrize(
-    ("int8", "weights"), [(False, "float32"), (True, "float32"), (True, "float16")]
+    ("int8", "weights"), [(False, "float32"), (True, "float32"), (True, "float16"), (False, "int8")]
 )
 def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8, weights):
     network, graph = whisper
