@@ -70,6 +70,14 @@ def test_within_the_margin_there_is_no_label_but_all_numbers():
     assert judge([0.59], rule=rule).label is Label.SPOOF
 
 
+def test_a_score_within_the_margin_has_a_reason_too():
+    rule = Rule(None, replace(POINT, margin=0.8))
+    channel = judge([1.5], rule=rule)
+    assert channel.label is Label.INCONCLUSIVE
+    assert Reason.BORDERLINE in channel.reasons
+    assert Reason.BORDERLINE not in judge([1.1], rule=Rule(None, POINT)).reasons
+
+
 def test_a_short_passage_turns_the_label_and_is_found():
     channel = judge([6.0] * 30 + [-5.0] + [6.0] * 29)
     assert channel.label is Label.SPOOF

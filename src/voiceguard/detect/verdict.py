@@ -98,13 +98,13 @@ class Rule:
             return Label.INCONCLUSIVE
         return Label.SPOOF if value < self.point.threshold else Label.BONAFIDE
 
-    def doubts(self, llr: float | None) -> tuple[Reason, ...]:
+    def doubts(self, score: float, llr: float | None) -> tuple[Reason, ...]:
         """Give the reasons that the rule itself adds to a judged stretch."""
         if self.point is None:
             return (Reason.UNCALIBRATED,)
-        near = llr is not None and abs(llr - self.point.threshold) < max(
-            BORDERLINE_NATS, self.point.margin
-        )
+        # Half a nat says nothing of a score that is no llr; a margin of the point's own does.
+        value, least = (score, 0.0) if llr is None else (llr, BORDERLINE_NATS)
+        near = abs(value - self.point.threshold) < max(least, self.point.margin)
         return (Reason.BORDERLINE,) if near else ()
 
 
@@ -188,7 +188,7 @@ def judge_channel(
         score=score,
         llr=llr,
         p_spoof=rule.p_spoof(llr),
-        reasons=_merged(gate.reasons, rule.doubts(llr)),
+        reasons=_merged(gate.reasons, rule.doubts(score, llr)),
     )
 
 
@@ -248,7 +248,7 @@ def _segment(window: Window, withheld: tuple[Reason, ...], rule: Rule) -> Segmen
         score=window.score,
         llr=llr,
         p_spoof=rule.p_spoof(llr),
-        reasons=_merged(window.gate.reasons, rule.doubts(llr)),
+        reasons=_merged(window.gate.reasons, rule.doubts(window.score, llr)),
         quality=window.quality,
     )
 
