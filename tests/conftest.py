@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,3 +180,30 @@ def pytest_runtest_setup() -> None:
     for name, module in list(sys.modules.items()):
         if isinstance(module, stand_ins.LazyModule):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def benchmark_scripts() -> Callable[..., AbstractContextManager[SimpleNamespace]]:
+    """What opens scripts of benchmarks/ as they see each other and the recipe's.
+
+    Their leading underscore falls away. Path and module table end as they were.
+    """
+    root = Path(__file__).parents[1]
+    folders = (root / "benchmarks", root / "recipes" / "open_voices")
+
+    @contextmanager
+    def opened(*names: str) -> Iterator[SimpleNamespace]:
+        bare = {path.stem for folder in folders for path in folder.glob("*.py")}
+        shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
+        path = list(sys.path)
+        sys.path.insert(0, str(folders[0]))
+        try:
+            found = {name.strip("_"): importlib.import_module(name) for name in names}
+            yield SimpleNamespace(**found)
+        finally:
+            sys.path[:] = path
+            for name in bare:
+                sys.modules.pop(name, None)
+            sys.modules.update(shadowed)
+
+    return opened

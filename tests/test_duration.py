@@ -1,9 +1,6 @@
 """benchmarks/duration.py: seconds of speech are counted, aggregations do what they say."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,25 +12,13 @@ pytest.importorskip("torch", reason="the recipe's modules need the train extra")
 
 from voiceguard.audio.vad import FRAME, speech_mask, speech_probabilities
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-RECIPE = BENCHMARKS.parent / "recipes" / "open_voices"
 RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def duration():
-    """The script; path and module table end as they were."""
-    bare = [path.stem for folder in (BENCHMARKS, RECIPE) for path in folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield importlib.import_module("duration")
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def duration(benchmark_scripts):
+    with benchmark_scripts("duration") as bench:
+        yield bench.duration
 
 
 def test_a_cut_holds_the_speech_that_it_is_named_after(duration, voice):

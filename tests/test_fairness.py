@@ -1,11 +1,8 @@
 """benchmarks/fairness.py: intervals as published, groups and rates as counted by hand."""
 
 import argparse
-import importlib
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,24 +15,12 @@ from voiceguard.errors import ParameterError
 pytest.importorskip("torch", reason="the benchmark's modules need the train extra")
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (ROOT / "benchmarks", ROOT / "recipes" / "open_voices")
 
 
 @pytest.fixture(scope="module")
-def bench():
-    """The scripts as they see each other; path and module table end as they were."""
-    bare = {path.stem for folder in FOLDERS for path in folder.glob("*.py")}
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(FOLDERS[0]))
-    try:
-        names = ("_people", "_trials", "fairness")
-        yield SimpleNamespace(**{n.strip("_"): importlib.import_module(n) for n in names})
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def bench(benchmark_scripts):
+    with benchmark_scripts("_people", "_trials", "fairness") as found:
+        yield found
 
 
 # Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine

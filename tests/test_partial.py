@@ -1,10 +1,7 @@
 """benchmarks/partial.py: thresholds, slots and figures by hand; a stopped run goes on."""
 
-import importlib
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,25 +13,13 @@ pytest.importorskip("torch", reason="the recipe's modules need the train extra")
 from voiceguard import Detector
 from voiceguard.audio.gate import GatePolicy
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-RECIPE = BENCHMARKS.parent / "recipes" / "open_voices"
 RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def partial():
-    """The script; path and module table end as they were."""
-    bare = [path.stem for folder in (BENCHMARKS, RECIPE) for path in folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield importlib.import_module("partial")
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def partial(benchmark_scripts):
+    with benchmark_scripts("partial") as bench:
+        yield bench.partial
 
 
 def call(kind="spliced", values=(3.0, 3.0, -2.0, 3.0), fakes=((4.0, 6.0),), **fields):

@@ -1,8 +1,5 @@
 """benchmarks/quality.py: targets are judged as the issue states them, and the tables are whole."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,29 +7,11 @@ import pytest
 
 pytest.importorskip("torch", reason="the recipe's modules need the train extra")
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = (ROOT / "benchmarks", ROOT / "recipes" / "open_voices")
-
 
 @pytest.fixture(scope="module")
-def quality():
-    """The script; path and module table end as they were."""
-    bare = [path.stem for folder in FOLDERS for path in folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(FOLDERS[0]))
-    spec = importlib.util.spec_from_file_location("quality", FOLDERS[0] / "quality.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules["quality"] = module
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def quality(benchmark_scripts):
+    with benchmark_scripts("quality") as bench:
+        yield bench.quality
 
 
 @pytest.fixture

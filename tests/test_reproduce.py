@@ -1,9 +1,6 @@
 """benchmarks/reproduce.py: a run that was stopped goes on, and the figures are right."""
 
 import argparse
-import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,28 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 pytest.importorskip("torch", reason="the recipe's modules need the train extra")
 
-ROOT = Path(__file__).parents[1]
-RECIPE = ROOT / "recipes" / "open_voices"
-
 
 @pytest.fixture(scope="module")
-def reproduce():
-    """The script; path and module table end as they were."""
-    bare = [path.stem for path in RECIPE.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks/reproduce.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules["reproduce"] = module
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path[:] = path
-        for name in [*bare, "reproduce"]:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def reproduce(benchmark_scripts):
+    with benchmark_scripts("reproduce") as bench:
+        yield bench.reproduce
 
 
 class Scorer:

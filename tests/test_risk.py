@@ -1,9 +1,6 @@
 """benchmarks/risk.py: curves of rankings known by hand, distances, and no look at the judged."""
 
-import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,26 +11,14 @@ pytest.importorskip("torch", reason="the recipe's modules need the train extra")
 
 from voiceguard.audio.gate import GatePolicy
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-RECIPE = BENCHMARKS.parent / "recipes" / "open_voices"
 RATE = 16_000
 QUALITIES = ("speech_s", "snr_db", "clipped", "music", "bandwidth_hz", "level_dbfs", "silence")
 
 
 @pytest.fixture(scope="module")
-def risk():
-    """The script; path and module table end as they were."""
-    bare = [path.stem for folder in (BENCHMARKS, RECIPE) for path in folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield importlib.import_module("risk")
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def risk(benchmark_scripts):
+    with benchmark_scripts("risk") as bench:
+        yield bench.risk
 
 
 def windows_of(risk, llr, bonafide, *, seed=0, shift=0.0):

@@ -1,35 +1,18 @@
 """The scripts of benchmarks/robustness.py, a made-up voice and a few clips of noise."""
 
-import importlib
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FOLDERS = (ROOT / "benchmarks", ROOT / "recipes" / "open_voices")
 RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def bench():
-    """The scripts as they see each other; path and module table end as they were."""
+def bench(benchmark_scripts):
     pytest.importorskip("torch", reason="the benchmark's modules need the train extra")
     pytest.importorskip("pyroomacoustics", reason="the rooms need the train extra")
-    bare = {path.stem for folder in FOLDERS for path in folder.glob("*.py")}
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(FOLDERS[0]))
-    try:
-        names = ("_attack", "_conditions", "_effects", "_sounds", "_trials", "robustness")
-        yield SimpleNamespace(**{n.strip("_"): importlib.import_module(n) for n in names})
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+    names = ("_attack", "_conditions", "_effects", "_sounds", "_trials", "robustness")
+    with benchmark_scripts(*names) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
