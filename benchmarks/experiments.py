@@ -31,6 +31,8 @@ REFERENCES = {
 }
 """Style and EER % of the lines to compare with; docs/reproduce.md measures the published."""
 WILD = "wild-dev"
+TRIED = ("probe", "settings", "passes", "folds")
+"""Columns that say which trial a row of ``ablations.csv`` is."""
 OFFSET = 0.15  # from the middle of a position to each of its channels
 
 
@@ -63,7 +65,7 @@ def recipes(rows: Sequence[Row]) -> list[Row]:
 
 def probes(rows: Sequence[Row]) -> list[Row]:
     """Rows of ``ablations.csv``, the least mean error of both channels first."""
-    last = {(row["probe"], row["passes"]): row for row in by_date(rows)}
+    last = {tuple(row[name] for name in TRIED): row for row in by_date(rows)}
     return sorted(last.values(), key=lambda row: sum(number(row, f"eer_{c}") for c in COLOURS))
 
 
@@ -136,7 +138,7 @@ def draw_probes(rows: Sequence[Row], folder: Path) -> None:
             label = CHANNEL_TITLES[channel] + title
             axes.plot(x, y, "o", color=colour, markerfacecolor=face, label=label)
     axes.set(xlabel="EER (%), mean over folds of held-out engine families")
-    _name_lines(axes, [(row["probe"], row["passes"]) for row in rows])
+    _name_lines(axes, [(row["probe"], "; ".join(row[each] for each in TRIED[1:])) for row in rows])
     _save(figure, folder / "experiments_ablations.png")
 
 
@@ -215,7 +217,7 @@ def _save(figure: Any, path: Path) -> None:
 TABLES = (
     ("results", "training runs, held-out", "name date fold minutes", by_date, told_held_out, None),
     ("judged", "recipes (95 %)", "system date data", recipes, told, draw_recipes),
-    ("ablations", "probes (families alike)", "probe passes folds", probes, told_both, draw_probes),
+    ("ablations", "probes (families alike)", " ".join(TRIED), probes, told_both, draw_probes),
     ("ssl_judged", "back ends (95 %)", "system ms_a_window", back_ends, told, draw_back_ends),
 )
 """File, title and columns; how rows are ordered and an error is told; the picture."""

@@ -140,7 +140,7 @@ def _wild_eer(name, path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.23), ("vg-small", 0.30)])
+@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.21), ("vg-small", 0.30)])
 def test_unheard_people_and_engines(name, bound):
     """No worse than as measured for the model card; the AASIST of 2019 stands at 41 %."""
     assert _wild_eer(name, lambda x: x) < bound

@@ -1,7 +1,5 @@
 """benchmarks/experiments.py: rows in their order with their numbers, names clear of each other."""
 
-import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +20,12 @@ JUDGED = """date,system,data,channel,eer,eer_low,eer_high,min_dcf,act_dcf,cllr
 2026-02-02,second,wild-dev,g711,0.287,0.23,0.33,0.6,0.7,0.8
 2026-02-02,second,wild-dev,clean,0.195,0.15,0.23,0.5,0.5,0.6
 """
-ABLATIONS = """date,probe,passes,folds,eer_clean,macro_clean,eer_g711,macro_g711
-2026-01-01,distillmos:0,first telephone,5,0.17,0.215,0.196,0.241
-2026-01-02,distillmos:0,first telephone,5,0.18,0.225,0.206,0.251
-2026-01-01,"sum of distillmos:0 and whisper:0,1,2:128",first telephone,5,0.144,0.18,0.164,0.209
-2026-01-01,"whisper:0,1,2:128",first,5,0.14,0.189,0.19,0.225
+ABLATIONS = """date,probe,settings,passes,folds,eer_clean,macro_clean,eer_g711,macro_g711
+2026-01-01,distillmos:0,penalty 0.01,first telephone,5 by size,0.17,0.215,0.196,0.241
+2026-01-02,distillmos:0,penalty 0.01,first telephone,5 by size,0.18,0.225,0.206,0.251
+2026-01-01,"sum of distillmos:0 and whisper:0:128",,first telephone,5 by size,0.144,0.18,0.164,0.209
+2026-01-01,"whisper:0,1,2:128",penalty 0.01,first,5 by size,0.14,0.189,0.19,0.225
+2026-01-02,distillmos:0,penalty 0.01,first telephone,5 far,0.208,0.25,0.226,0.26
 """
 SSL_HEAD = (
     "system,parameters,ms_a_window,megabytes,held_out_clean,held_out_g711,"
@@ -48,19 +47,9 @@ PICTURES = {"experiments_wild_dev.png", "experiments_ablations.png", "experiment
 
 
 @pytest.fixture(scope="module")
-def experiments():
-    """The script; path and module table end as they were."""
-    bare = [path.stem for folder in (BENCHMARKS, RECIPE) for path in folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield importlib.import_module("experiments")
-    finally:
-        sys.path[:] = path
-        for name in bare:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
+def experiments(benchmark_scripts):
+    with benchmark_scripts("experiments") as bench:
+        yield bench.experiments
 
 
 @pytest.fixture
@@ -97,11 +86,15 @@ def test_recipes_stand_by_date_and_judged_anew_anew(experiments, tables):
 def test_of_a_probe_the_last_row_counts_and_the_least_mean_leads(experiments, tables):
     rows = experiments.probes(experiments.read(tables / "ablations.csv"))
     assert [row["probe"] for row in rows] == [
-        "sum of distillmos:0 and whisper:0,1,2:128",
+        "sum of distillmos:0 and whisper:0:128",
         "whisper:0,1,2:128",
         "distillmos:0",
+        "distillmos:0",
     ]
-    assert rows[-1]["eer_clean"] == "0.18"
+    assert [(row["folds"], row["eer_clean"]) for row in rows[2:]] == [
+        ("5 by size", "0.18"),
+        ("5 far", "0.208"),
+    ]
 
 
 def test_back_ends_without_an_error_are_left_out_and_the_best_leads(experiments, tables):
@@ -120,7 +113,7 @@ def test_the_printed_rows_carry_the_numbers(experiments, tables, capsys):
         "| earlier | 2026-01-01 | 3 | 72 | 31.0 | 32.0 |",
         "| first | 2026-01-01 | wild-dev | 36.3 (29 to 42) | 39.4 (32 to 45) |",
         "| second | 2026-02-02 | wild-dev | 19.5 (15 to 23) | - |",
-        "| whisper:0,1,2:128 | first | 5 | 14.0 (18.9) | 19.0 (22.5) |",
+        "| whisper:0,1,2:128 | penalty 0.01 | first | 5 by size | 14.0 (18.9) | 19.0 (22.5) |",
         "| ssl-distillmos-linear-probe-seed1 | 79.2 | 25.8 (19 to 32) | 34.0 (29 to 40) |",
     ):
         assert line in lines

@@ -4,12 +4,13 @@
     M="$E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2:128"
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M \
-        --out work/base6
+        --out work/base7
 
-Members are told as in :mod:`probes`. Each of the five folds is held out in turn: the mean errors of
-each member and of their sum, as recorded and by telephone, are printed and appended to
-``ablations.csv``; by them the members are chosen. A member counts by one over the deviation of its
-cross-validated scores, so that none drowns the others.
+Members are told as in :mod:`probes`. Each of the five folds is held out in turn: the mean errors
+of each member and of their sum, as recorded and by telephone, are printed and appended to
+``ablations.csv``; by them the members are chosen. With ``--far far_folds.csv`` the human origins
+are held out in clusters (:mod:`far`): harder, and nearer to voices from elsewhere. A member counts
+by one over the deviation of its cross-validated scores, so that none drowns the others.
 
 With ``--out`` the probes are then fitted on every clip, or with ``--fold`` on those that train in
 that fold, and written: each behind its encoder and under its name, for ``ssl_finetune.py``;
@@ -24,15 +25,16 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from far import read_folds
 from judge import errors, told, write_scores
-from probes import Features, Floats, Member, Probe, Rows, fit
-from split import N_FOLDS, family, is_resynthesis, split
+from probes import Features, Floats, Member, Probe, Rows, fit, settings
+from split import N_FOLDS, Split, family, is_resynthesis, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
@@ -40,11 +42,11 @@ from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
 from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
-TRAINED_ON = ("first", "g711", "telephone", "channel")
+PASSES = ("first", "g711", "telephone", "channel")
 JUDGED_ON = ("first", "g711")
-CALIBRATED_ON = ("first", "g711", "telephone", "channel")
 ABLATIONS = (
-    "date", "probe", "passes", "folds", "eer_clean", "macro_clean", "eer_g711", "macro_g711",
+    "date", "probe", "settings", "passes", "folds",
+    "eer_clean", "macro_clean", "eer_g711", "macro_g711",
 )  # fmt: skip
 
 Scores = dict[str, dict[str, Floats]]
@@ -52,7 +54,11 @@ Scores = dict[str, dict[str, Floats]]
 
 
 def crossed(
-    members: dict[str, Features], corpus: Corpus, passes: Sequence[str], heard: Sequence[str]
+    members: dict[str, Features],
+    corpus: Corpus,
+    folds: Sequence[Split],
+    passes: Sequence[str],
+    heard: Sequence[str],
 ) -> Scores:
     """Scores of each clip by probes that heard neither its family nor its origin.
 
@@ -61,14 +67,13 @@ def crossed(
     found: Scores = {
         name: {channel: np.full(len(corpus), np.nan) for channel in heard} for name in members
     }
-    for number in range(N_FOLDS):
-        sides = split(corpus.rows, number)
+    for number, sides in enumerate(folds):
         for name, features in members.items():
             probe = fit(features, corpus, sides.train, passes)
             for channel in heard:
                 rows = features(channel, sides.held_out)
                 found[name][channel][sides.held_out] = probe.decision_function(rows)
-        print(f"fold {number} of {N_FOLDS} is judged", flush=True)
+        print(f"fold {number} of {len(folds)} is judged", flush=True)
     return found
 
 
@@ -92,18 +97,26 @@ def with_sum(scores: Scores, weights: dict[str, float]) -> Scores:
     return {**scores, f"sum of {' and '.join(scores)}": total}
 
 
-def fold_errors(scores: Floats, corpus: Corpus) -> npt.NDArray[np.float64]:
+def fold_errors(scores: Floats, corpus: Corpus, folds: Sequence[Split]) -> npt.NDArray[np.float64]:
     """Equal error rate in each fold, plain and with families alike [shape=(folds, 2)]."""
     found = []
-    for number in range(N_FOLDS):
-        rows = split(corpus.rows, number).held_out
+    for rows in (sides.held_out for sides in folds):
         bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
         families = [family(corpus.rows[i]) for i in rows]
         found.append(errors(scores[rows], bonafide, families))
     return np.array(found)
 
 
-def report(scores: Scores, corpus: Corpus, passes: Sequence[str], table: Path) -> None:
+def report(
+    scores: Scores,
+    corpus: Corpus,
+    folds: Sequence[Split],
+    table: Path,
+    *,
+    passes: Sequence[str],
+    kind: str,
+    how: Mapping[str, str],
+) -> None:
     """Print the mean errors over the folds, and each fold's; append the means to the table."""
     new = not table.is_file()
     with table.open("a", newline="") as file:
@@ -113,12 +126,14 @@ def report(scores: Scores, corpus: Corpus, passes: Sequence[str], table: Path) -
         for name, by_pass in scores.items():
             means = []
             for channel in JUDGED_ON:
-                each = fold_errors(by_pass[channel], corpus)
+                each = fold_errors(by_pass[channel], corpus, folds)
                 told_of = " ".join(f"{100 * value:.1f}" for value in each[:, 1])
                 print(told(f"{name}, {channel}", *each.mean(0)), f"(folds: {told_of})")
                 means += [f"{value:.4f}" for value in each.mean(0)]
             today = datetime.date.today().isoformat()
-            writer.writerow([today, name, " ".join(passes), N_FOLDS, *means])
+            fitted = how.get(name, "; ".join(how.values()))
+            trial = [name, fitted, " ".join(passes), f"{len(folds)} {kind}"]
+            writer.writerow([today, *trial, *means])
 
 
 def believed(
@@ -159,7 +174,7 @@ def write_crossed(path: Path, scores: dict[str, Floats], corpus: Corpus) -> None
     """The cross-validated scores of the clips that some fold holds out."""
     rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
-    write_scores(path, bonafide, {channel: scores[channel][rows] for channel in CALIBRATED_ON})
+    write_scores(path, bonafide, {channel: scores[channel][rows] for channel in PASSES})
 
 
 def write(
@@ -195,7 +210,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--members", nargs="+", type=Member.parse, required=True)
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
-    parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
+    parser.add_argument("--passes", nargs="+", default=PASSES)
+    parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
     parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
     parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
     parser.add_argument("--results", type=Path, default=Path("ablations.csv"))
@@ -209,10 +225,13 @@ def main() -> None:
         str(member): member.features(args.work / "pooled", encoders[str(member)])
         for member in args.members
     }
-    heard = CALIBRATED_ON if args.out else JUDGED_ON
-    scores = crossed(members, corpus, args.passes, heard)
+    dealt = read_folds(args.far) if args.far else None
+    folds = [split(corpus.rows, number, dealt=dealt) for number in range(N_FOLDS)]
+    scores = crossed(members, corpus, folds, args.passes, PASSES if args.out else JUDGED_ON)
     scores = with_sum(scores, shares(scores))
-    report(scores, corpus, args.passes, args.results)
+    kind = "far" if args.far else "by size"
+    how = {str(member): settings(member.hidden) for member in args.members}
+    report(scores, corpus, folds, args.results, passes=args.passes, kind=kind, how=how)
     if args.out:
         write(members, encoders, scores, corpus, args)
 

@@ -89,7 +89,13 @@ def deal(sizes: Counter[str], n_folds: int = N_FOLDS) -> dict[str, int]:
     return folds
 
 
-def split(rows: list[dict[str, str]], fold: int, *, released: Collection[str] = ()) -> Split:
+def split(
+    rows: list[dict[str, str]],
+    fold: int,
+    *,
+    released: Collection[str] = (),
+    dealt: Mapping[str, int] | None = None,
+) -> Split:
     """Train and held-out rows of one fold.
 
     Parameters
@@ -101,6 +107,8 @@ def split(rows: list[dict[str, str]], fold: int, *, released: Collection[str] = 
     released : collection of str
         Families and origins of the fold (names as :func:`family` gives them) that train after all:
         for a last stage that keeps only part of the fold for the calibration.
+    dealt : mapping, optional
+        The fold of some names, in place of the one that their size gives them (:mod:`far`).
 
     Returns
     -------
@@ -111,6 +119,7 @@ def split(rows: list[dict[str, str]], fold: int, *, released: Collection[str] = 
     for kind in sorted({row["kind"] for row in judged}):
         names = Counter(family(row) for row in judged if row["kind"] == kind)
         folds.update(deal(Counter({k: n for k, n in names.items() if k not in folds})))
+    folds.update(dealt or {})
     held = [
         i
         for i, row in enumerate(rows)
@@ -149,15 +158,19 @@ def split_of(rows: list[dict[str, str]], provenance: Mapping[str, str]) -> Split
     return split(rows, int(fold), released=str(provenance.get("released", "")).split())
 
 
-def sampling_weights(rows: Iterable[dict[str, str]]) -> npt.NDArray[np.float64]:
-    """Probability of each row: classes alike, families within a class by the root of their size.
+def sampling_weights(
+    rows: Iterable[dict[str, str]], *, levelling: float = 0.5
+) -> npt.NDArray[np.float64]:
+    """Probability of each row: classes alike, families within a class levelled.
 
-    A family of four hundred clips is then heard twice as often as one of a hundred, not four times.
+    A clip counts by its family's size to the power of minus `levelling`, in [0, 1]: at 0 clips
+    count alike, at 1 families do. At one half a family of four hundred clips is heard twice as
+    often as one of a hundred, not four times.
     """
     rows = list(rows)
     families = [family(row) for row in rows]
     sizes = Counter(families)
-    weight = np.array([sizes[name] ** -0.5 for name in families])
+    weight = np.array([sizes[name] ** -levelling for name in families])
     label = np.array([row["label"] for row in rows])
     for name in ("bonafide", "spoof"):
         weight[label == name] /= weight[label == name].sum()

@@ -92,7 +92,14 @@ def open_encoder(
     return short.eval()
 
 
-def encode_part(folder: Path, encoder: SSLEncoder, rows: npt.NDArray[np.int64], draw: Draw) -> None:
+def encode_part(
+    folder: Path,
+    encoder: SSLEncoder,
+    rows: npt.NDArray[np.int64],
+    draw: Draw,
+    *,
+    bfloat16: bool = False,
+) -> None:
     """Fill one part from where it stands."""
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "done.txt"
@@ -106,8 +113,8 @@ def encode_part(folder: Path, encoder: SSLEncoder, rows: npt.NDArray[np.int64], 
     for start in range(done, len(rows), BATCH):
         stop = min(start + BATCH, len(rows))
         windows = torch.from_numpy(np.stack([draw(int(i)) for i in rows[start:stop]]))
-        with torch.inference_mode():
-            frames[start:stop] = encoder(windows).layers.numpy()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            frames[start:stop] = encoder(windows).layers.float().numpy()
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(rows):
             frames.flush()
             stamp.write_text(str(stop))
@@ -115,7 +122,13 @@ def encode_part(folder: Path, encoder: SSLEncoder, rows: npt.NDArray[np.int64], 
 
 
 def encode_fold(
-    corpus: Corpus, encoder: SSLEncoder, rows: FoldRows, work: Path, folder: Path
+    corpus: Corpus,
+    encoder: SSLEncoder,
+    rows: FoldRows,
+    work: Path,
+    folder: Path,
+    *,
+    bfloat16: bool = False,
 ) -> dict[str, npt.NDArray[np.float16]]:
     """All parts, memory-mapped; what is there already is not encoded again.
 
@@ -129,6 +142,7 @@ def encode_fold(
         {
             "encoder": encoder.fingerprint(),
             "layers": encoder.layers,
+            "bfloat16": bfloat16,
             "train": rows.train.tolist(),
             "held": rows.held.tolist(),
         },
@@ -140,5 +154,5 @@ def encode_fold(
         "held_g711": (rows.held, lambda i: window(g711_path(corpus.clip(i)))),
     }
     for name, (chosen, draw) in draws.items():
-        encode_part(folder / name, encoder.eval(), chosen, draw)
+        encode_part(folder / name, encoder.eval(), chosen, draw, bfloat16=bfloat16)
     return {name: np.load(folder / name / "frames.npy", mmap_mode="r") for name in PARTS}

@@ -170,7 +170,7 @@ def make_brain(
         )
 
     options = {
-        "device": "cpu", "noprogressbar": True, "precision": hparams.get("precision", "fp32"),
+        "device": "cpu", "noprogressbar": True, "precision": hparams["precision"],
     }  # fmt: skip
     return kind({"model": model}, optimiser, settings, options, checkpointer)
 
@@ -297,7 +297,10 @@ def main(argv: list[str]) -> None:
     encoder = open_encoder(
         hparams["encoder"], layers=hparams["layers"], context_s=hparams["context_s"]
     ).freeze()
-    frames = encode_fold(corpus, encoder, rows, work, folder / "frames")
+    encoder = encoder.to(memory_format=torch.channels_last)
+    frames = encode_fold(
+        corpus, encoder, rows, work, folder / "frames", bfloat16=hparams["precision"] == "bf16"
+    )
     weights = sampling_weights([corpus.rows[i] for i in rows.train])
     for name, options in {PROBE: {}, **hparams["back_ends"]}.items():
         out = folder / f"{name}-seed{hparams['seed']}.safetensors"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from .conftest import import_from
+from .conftest import RECIPE, import_from
 
 ABSENT = [
     name for name in ("speechbrain", "av", "transformers") if importlib.util.find_spec(name) is None
@@ -17,7 +17,9 @@ ABSENT = [
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"the recipe needs {ABSENT}")
 
 WINDOW = 4_000
-NAMES = ("split", "bank", "judge", "ssl_frames", "pooled", "probes", "pooled_probe", "export")
+NAMES = (
+    "split", "far", "bank", "judge", "ssl_frames", "pooled", "probes", "pooled_probe", "export",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +155,11 @@ def test_each_clip_is_judged_by_probes_that_did_not_hear_its_family(
         return whole(features, corpus, train, passes)
 
     monkeypatch.setattr(crossing, "fit", noted)
-    scores = crossing.crossed(members, corpus, ("first", "telephone"), ("first", "g711"))
+    folds = [split.split(corpus.rows, number) for number in range(5)]
+    scores = crossing.crossed(members, corpus, folds, ("first", "telephone"), ("first", "g711"))
     assert len(heard) == 2 * 5
     for number in range(5):
-        held = split.split(corpus.rows, number).held_out
+        held = folds[number].held_out
         assert not heard[2 * number] & {split.family(corpus.rows[i]) for i in held}
     assert np.all(np.isfinite(scores["low"]["g711"]))
 
@@ -168,13 +171,18 @@ def test_each_clip_is_judged_by_probes_that_did_not_hear_its_family(
     np.testing.assert_allclose(scores["sum of low and high"]["first"], total)
 
     for _ in range(2):
-        crossing.report(scores, corpus, ("first", "telephone"), tmp_path / "table.csv")
+        crossing.report(
+            scores, corpus, folds, tmp_path / "table.csv",
+            passes=("first", "telephone"), kind="far", how={"low": "mild", "high": "harsh"},
+        )  # fmt: skip
     printed = capsys.readouterr().out
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["probe"] for row in rows] == ["low", "high", "sum of low and high"] * 2
     assert rows[1]["passes"] == "first telephone"
-    found = crossing.fold_errors(scores["high"]["g711"], corpus).mean(0)
+    assert [row["settings"] for row in rows[:3]] == ["mild", "harsh", "mild; harsh"]
+    assert rows[0]["folds"] == "5 far"
+    found = crossing.fold_errors(scores["high"]["g711"], corpus, folds).mean(0)
     assert float(rows[1]["macro_g711"]) == pytest.approx(found[1], abs=1e-4)
     assert f"high, g711: EER {100 * found[0]:.1f} %" in printed
 
@@ -311,3 +319,49 @@ def test_export_refuses_a_graph_whose_scores_all_moved(recipe, encoder, corpus):
 
     with pytest.raises(SystemExit, match="Rounding"):
         export.agreement(model, Moved(), [corpus.clip(i) for i in range(20)])
+
+
+def test_clusters_are_found_and_none_takes_much_more_than_its_share(recipe):
+    far = recipe["far"]
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(5, 6)) * 20
+    points = np.concatenate([centre + rng.normal(size=(8, 6)) for centre in centres])
+    found = far.clusters(points, np.ones(40), 5).reshape(5, 8)
+    assert all(len(set(row)) == 1 for row in found)
+    assert len(set(found[:, 0])) == 5
+
+    crowded = np.concatenate([rng.normal(size=(38, 6)), [[30.0] * 6], [[-30.0] * 6]])
+    sizes = rng.integers(1, 9, 40).astype(float)
+    found = far.clusters(crowded, sizes, 5)
+    load = np.bincount(found, weights=sizes, minlength=5)
+    assert load.min() > 0
+    assert load.max() <= far.MOST * sizes.sum() / 5 + 1e-9
+
+
+def test_an_origin_too_large_for_any_cluster_still_has_one(recipe):
+    sizes = np.array([900.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    points = np.arange(6.0)[:, None] * 10
+    found = recipe["far"].clusters(points, sizes, 3)
+    assert set(found) == {0, 1, 2}
+    assert np.sum(found == found[0]) == 1
+
+
+def test_the_recipe_s_far_folds_name_every_human_origin(recipe, corpus):
+    folds = recipe["far"].read_folds(RECIPE / "far_folds.csv")
+    assert set(folds.values()) == {0, 1, 2, 3, 4}
+    assert all(name.startswith("human:") for name in folds)
+
+
+def test_far_folds_are_made_of_the_pooled_features(recipe, corpus, work, tmp_path, monkeypatch):
+    far, split = recipe["far"], recipe["split"]
+    monkeypatch.setattr(far, "open_corpus", lambda *_: corpus)
+    monkeypatch.setattr(far, "HEARD", (("whisper", 0), ("whisper", 1)))
+    monkeypatch.setattr(far, "N_FOLDS", 2)
+    monkeypatch.setattr(far, "AXES", 4)
+    out = tmp_path / "far.csv"
+    monkeypatch.setattr(
+        "sys.argv", ["far.py", "--data_folder", ".", "--work", str(work), "--out", str(out)]
+    )
+    far.main()
+    humans = {split.family(row) for row in corpus.rows if row["label"] == "bonafide"}
+    assert set(far.read_folds(out)) == humans

@@ -120,6 +120,15 @@ def test_dealing_is_even_and_does_not_depend_on_the_order(split):
     assert split.deal(Counter(dict(reversed(sizes.items())))) == folds
 
 
+def test_a_fold_may_be_named_for_some(split, rows):
+    origin = next(split.family(row) for row in rows if row["label"] == "bonafide")
+    for fold in range(5):
+        sides = split.split(rows, fold, dealt={origin: 2})
+        held = {split.family(rows[i]) for i in sides.held_out}
+        assert (origin in held) == (fold == 2)
+        assert (origin in {split.family(rows[i]) for i in sides.train}) == (fold != 2)
+
+
 def test_sampling_weights_balance_classes_and_temper_families(split, rows):
     weights = split.sampling_weights(rows)
     bonafide = np.array([row["label"] == "bonafide" for row in rows])
@@ -133,6 +142,17 @@ def test_sampling_weights_balance_classes_and_temper_families(split, rows):
     assert mass[large] / mass[small] == pytest.approx(np.sqrt(n_large / n_small))
     for name in (large, small):
         assert np.ptp(weights[families == name]) < 1e-12
+
+
+@pytest.mark.parametrize(("levelling", "ratio"), [(0.0, 4.0), (0.5, 2.0), (1.0, 1.0)])
+def test_families_are_levelled_as_far_as_asked(split, levelling, ratio):
+    def row(label, system):
+        return {"label": label, "system": system, "origin": "here"}
+
+    rows = [row("spoof", "large")] * 8 + [row("spoof", "small")] * 2 + [row("bonafide", "")]
+    weights = split.sampling_weights(rows, levelling=levelling)
+    assert weights[:8].sum() / weights[8:10].sum() == pytest.approx(ratio)
+    assert weights[10] == pytest.approx(0.5)
 
 
 def test_a_bundle_says_what_it_never_heard(split, rows):
