@@ -266,6 +266,27 @@ def part_rows(found: Mapping[tuple[str, str], Judged], models: Sequence[str]) ->
     ]
 
 
+def point_rows(
+    found: Mapping[tuple[str, str], Judged], systems: Sequence[System], bonafide: Any
+) -> list[list[str]]:
+    """System, channel and operating point a line: who is flagged, what passes, what is withheld."""
+    rows = []
+    for each, channel in ((each, channel) for each in systems for channel in CHANNELS):
+        points = () if each.detector is None else each.detector.manifest.operating_points
+        llr = found[each.name, channel].values
+        for point in points:
+            flagged = llr < point.threshold
+            silent = np.abs(llr - point.threshold) < point.margin
+            shares = (
+                np.mean((flagged & ~silent)[bonafide]),
+                np.mean(~(flagged | silent)[~bonafide]),
+                np.mean(silent),
+            )
+            cells = [f"{100 * share:.1f}" for share in shares]
+            rows.append([f"{each.name}, {CHANNEL_TITLES[channel]}", point.name, *cells])
+    return rows
+
+
 def error(numbers: Figures) -> str:
     """EER in per cent with its interval."""
     return percent(numbers["eer"], (numbers["eer_low"], numbers["eer_high"]))
@@ -294,12 +315,13 @@ def arguments() -> argparse.Namespace:
 def print_tables(
     trials: Trials,
     found: Mapping[tuple[str, str], Judged],
-    models: Sequence[str],
+    systems: Sequence[System],
     lines: Sequence[Target],
     *,
     markdown: bool,
 ) -> None:
     """All tables, as text or as Markdown."""
+    models = [each.name for each in systems[:2]]
     counts = f"{int(trials.bonafide.sum())} human, {int((~trials.bonafide).sum())} synthetic clips"
     head = ["system", "EER % (95 %)", "minDCF", "actDCF", "actDCF / minDCF", "Cllr", "min Cllr"]
     title = f"wild-dev, {counts}, first 4 s"
@@ -307,6 +329,9 @@ def print_tables(
     head = ["part", *(f"{name}, {CHANNEL_TITLES[c]}" for name in models for c in CHANNELS)]
     title = "EER % (95 %) of a part of the synthetic clips against all human ones"
     print(table(title, head, part_rows(found, models), markdown=markdown))
+    head = ["system", "operating point", "people flagged %", "fakes passed %", "withheld %"]
+    rows = point_rows(found, systems, trials.bonafide)
+    print(table("at the operating points, of all clips", head, rows, markdown=markdown))
     rows = [
         [each.what, *(shown(v, each.unit) for v in (each.value, each.must, each.goal)), each.met]
         for each in lines
@@ -336,7 +361,7 @@ def main() -> None:
         size_mb={"base": megabytes(args.base), "small": megabytes(args.small)},
         window_ms=core_ms({role: each.detector for role, each in by_role.items()}),
     )
-    print_tables(trials, found, models, lines, markdown=args.markdown)
+    print_tables(trials, found, systems, lines, markdown=args.markdown)
     report = {
         "systems": {f"{a}, {b}": {**j.numbers, "parts": j.parts} for (a, b), j in found.items()},
         "targets": [{**asdict(each), "met": each.met} for each in lines],

@@ -1,5 +1,6 @@
 """benchmarks/quality.py: targets are judged as the issue states them, and the tables are whole."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_scores_are_kept_and_not_made_twice(quality, trials, judged, tmp_path):
     assert (values == VALUES).all()
 
 
+def test_who_is_flagged_what_passes_and_what_is_withheld(quality, judged):
+    from voiceguard.results import OperatingPoint
+
+    plain = OperatingPoint("balanced", 0.1, 0.25, 0.25, "", margin=0.0)
+    careful = replace(plain, name="cautious", margin=0.65)
+    manifest = SimpleNamespace(operating_points=(plain, careful))
+    system = quality.System("toy", "key", None, 3, SimpleNamespace(manifest=manifest))
+    bonafide = np.arange(12) < 4
+    found = {(name, channel): judged for name in ("toy", "cues") for channel in quality.CHANNELS}
+    rows = quality.point_rows(found, [system, quality.System("cues", "k", None, 3)], bonafide)
+    # People: 2, 1, 0.5 and -0.5; of eight fakes 0.7 and 3 pass, 0 and 0.7 lie beside the line.
+    assert rows[:2] == [
+        ["toy, clean", "balanced", "25.0", "25.0", "0.0"],
+        ["toy, clean", "cautious", "0.0", "12.5", "33.3"],
+    ]
+    assert len(rows) == 4
+
+
 def made(quality, eer, unseen, ratio):
     numbers = {"eer": eer, "act_to_min": ratio}
     return quality.Judged(VALUES, numbers, {quality.UNSEEN: {"eer": unseen}})
@@ -117,12 +136,13 @@ def test_the_table_of_targets(quality):
 def test_tables_hold_every_figure(quality, trials, judged, capsys, markdown):
     found = {("toy", channel): judged for channel in quality.CHANNELS}
     lines = [quality.Target("a target", "%", 0.123, 0.18, 0.1), quality.Target("x", "MB", 1.5, 2)]
-    quality.print_tables(trials, found, ["toy", "toy"], lines, markdown=markdown)
+    toy = quality.System("toy", "key", None, 3)
+    quality.print_tables(trials, found, [toy, toy], lines, markdown=markdown)
     out = capsys.readouterr().out
     for text in ("toy, G.711", f"{quality.UNSEEN} (4)", "12.3 %", "10.0 %", "1.5 MB", "4 human"):
         assert text in out
     rules = [line for line in out.splitlines() if line.startswith("| ---")]
-    assert len(rules) == (3 if markdown else 0)
+    assert len(rules) == (4 if markdown else 0)
 
 
 def test_time_and_size_of_a_model(quality, detector, calibrated):
