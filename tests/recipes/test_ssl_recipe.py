@@ -51,7 +51,7 @@ def hparams(tmp_path, encoder):
         "name": "toy", "seed": 3, "fold": 0, "released": [], "clips": 0, "threads": 1,
         "encoder": str(save_encoder(encoder, tmp_path / "encoder.safetensors")),
         "context_s": None, "layers": [1, 2],
-        "crops_per_epoch": 16, "batch_size": 4, "epochs": 2, "judge_every": 1,
+        "crops_per_epoch": 16, "batch_size": 4, "epochs": 2, "judge_every": 1, "precision": "fp32",
         "learning_rate": 0.02, "warmup_steps": 1, "weight_decay": 0.0, "decay_share": 0.0,
         "rates": {}, "average_decay": 0.5, "label_smoothing": 0.0,
         "probe_c": 0.1, "probe_iterations": 50,
