@@ -43,6 +43,8 @@ from reproduce import (
 )
 from voiceguard import Detector
 from voiceguard.detect.registry import DEFAULTS, Use
+from voiceguard.detect.verdict import Rule
+from voiceguard.results import Label
 from voiceguard.training.corpus import read_manifest
 
 # isort: split
@@ -275,12 +277,12 @@ def point_rows(
         points = () if each.detector is None else each.detector.manifest.operating_points
         llr = found[each.name, channel].values
         for point in points:
-            flagged = llr < point.threshold
-            silent = np.abs(llr - point.threshold) < point.margin
+            rule = Rule(None, point)
+            said = np.array([rule.label(value, value).value for value in llr])
             shares = (
-                np.mean((flagged & ~silent)[bonafide]),
-                np.mean(~(flagged | silent)[~bonafide]),
-                np.mean(silent),
+                np.mean(said[bonafide] == Label.SPOOF.value),
+                np.mean(said[~bonafide] == Label.BONAFIDE.value),
+                np.mean(said == Label.INCONCLUSIVE.value),
             )
             cells = [f"{100 * share:.1f}" for share in shares]
             rows.append([f"{each.name}, {CHANNEL_TITLES[channel]}", point.name, *cells])

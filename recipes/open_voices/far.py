@@ -63,14 +63,14 @@ def assign(distance: Points, sizes: Points, most: float) -> npt.NDArray[np.int64
 
 def clusters(points: Points, sizes: Points, n: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
     """k-means with bounded clusters, points weighted by the root of their size; the best start."""
-    weights = np.sqrt(sizes)
+    weights, most = np.sqrt(sizes), MOST * sizes.sum() / n
     rng = np.random.default_rng(seed)
     best: tuple[float, npt.NDArray[np.int64]] | None = None
     for _ in range(STARTS):
         centres = points[rng.choice(len(points), n, replace=False, p=weights / weights.sum())]
         for _ in range(ROUNDS):
             distance = ((points[:, None] - centres[None]) ** 2).sum(2)
-            chosen = assign(distance, sizes, MOST * sizes.sum() / n)
+            chosen = assign(distance, sizes, most)
             for k in set(chosen):
                 inside = chosen == k
                 centres[k] = np.average(points[inside], axis=0, weights=weights[inside])

@@ -1,10 +1,10 @@
 """Cross-validate probes on pooled features, alone and summed; then write their network.
 
     E=work/encoders
-    M="$E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2:128"
+    M="$E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2:384"
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M \
-        --out work/base7
+        --far far_folds.csv --out work/base7
 
 Members are told as in :mod:`probes`. Each of the five folds is held out in turn: the mean errors
 of each member and of their sum, as recorded and by telephone, are printed and appended to
