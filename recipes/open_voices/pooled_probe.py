@@ -5,12 +5,15 @@
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M \
         --far far_folds.csv --out work/base7
+    python pooled_probe.py --data_folder ../../../shared/corpus --work work --far far_folds.csv \
+        --folds 0 2 4 --members $E/distillmos.safetensors:0::penalty=0.01
 
-Members are told as in :mod:`probes`. Each of the five folds is held out in turn: the mean errors
-of each member and of their sum, as recorded and by telephone, are printed and appended to
-``ablations.csv``; by them the members are chosen. With ``--far far_folds.csv`` the human origins
-are held out in clusters (:mod:`far`): harder, and nearer to voices from elsewhere. A member counts
-by one over the deviation of its cross-validated scores, so that none drowns the others.
+Members are told as in :mod:`probes`. Each of the five folds (or of ``--folds``) is held out in
+turn: the mean errors of each member and of their sum, as recorded and by telephone, are printed and
+appended to ``ablations.csv``; by them members and settings are chosen. With ``--far far_folds.csv``
+the human origins are held out in clusters (:mod:`far`): harder, and nearer to voices from
+elsewhere. A member counts by one over the deviation of its cross-validated scores, so that none
+drowns the others.
 
 With ``--out`` the probes are then fitted on every clip, or with ``--fold`` on those that train in
 that fold, and written: each behind its encoder and under its name, for ``ssl_finetune.py``;
@@ -25,6 +28,7 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,7 +37,7 @@ import numpy.typing as npt
 import torch
 from far import read_folds
 from judge import errors, told, write_scores
-from probes import Features, Floats, Member, Probe, Rows, fit, settings
+from probes import Features, Floats, Member, Probe, Rows, fit, told_of
 from split import N_FOLDS, Split, family, is_resynthesis, split
 from teacher import PooledAxes
 
@@ -127,12 +131,12 @@ def report(
             means = []
             for channel in JUDGED_ON:
                 each = fold_errors(by_pass[channel], corpus, folds)
-                told_of = " ".join(f"{100 * value:.1f}" for value in each[:, 1])
-                print(told(f"{name}, {channel}", *each.mean(0)), f"(folds: {told_of})")
+                by_fold = " ".join(f"{100 * value:.1f}" for value in each[:, 1])
+                print(told(f"{name}, {channel}", *each.mean(0)), f"(folds: {by_fold})")
                 means += [f"{value:.4f}" for value in each.mean(0)]
             today = datetime.date.today().isoformat()
             fitted = how.get(name, "; ".join(how.values()))
-            trial = [name, fitted, " ".join(passes), f"{len(folds)} {kind}"]
+            trial = [name, fitted, " ".join(passes), kind]
             writer.writerow([today, *trial, *means])
 
 
@@ -193,7 +197,7 @@ def write(
     networks = [network_of(probes[name], encoders[name]) for name in members]
     args.out.mkdir(parents=True, exist_ok=True)
     for name, network in zip(members, networks, strict=True):
-        plain = name.replace(":", "-").replace(",", "-")
+        plain = re.sub("[:,=]+", "-", name)
         save_ssl_network(network, args.out / f"{plain}.safetensors")
     path = args.out / "joined.safetensors"
     save_ssl_ensemble(SSLEnsemble(networks, list(weights.values())), path)
@@ -212,12 +216,15 @@ def main() -> None:
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
     parser.add_argument("--passes", nargs="+", default=PASSES)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
+    parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")
     parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
     parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
     parser.add_argument("--results", type=Path, default=Path("ablations.csv"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.out and len(args.folds) < N_FOLDS:
+        parser.error("--out calibrates on every fold: leave out --folds.")
     torch.set_num_threads(args.threads)
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoders = {str(member): member.encoder(args.context_s) for member in args.members}
@@ -226,11 +233,12 @@ def main() -> None:
         for member in args.members
     }
     dealt = read_folds(args.far) if args.far else None
-    folds = [split(corpus.rows, number, dealt=dealt) for number in range(N_FOLDS)]
+    folds = [split(corpus.rows, number, dealt=dealt) for number in args.folds]
     scores = crossed(members, corpus, folds, args.passes, PASSES if args.out else JUDGED_ON)
     scores = with_sum(scores, shares(scores))
-    kind = "far" if args.far else "by size"
-    how = {str(member): settings(member.hidden) for member in args.members}
+    some = "5" if len(args.folds) == N_FOLDS else " ".join(map(str, args.folds))
+    kind = f"{some} {'far' if args.far else 'by size'}"
+    how = {str(member): told_of(member.fit) for member in args.members}
     report(scores, corpus, folds, args.results, passes=args.passes, kind=kind, how=how)
     if args.out:
         write(members, encoders, scores, corpus, args)

@@ -2,7 +2,8 @@
 
 A member is an encoder's file, the layers whose means and deviations its probe hears, and the width
 of a hidden layer, without which the probe is linear: a logistic regression. One with a hidden layer
-learns from mixtures of trials (Zhang et al., "mixup", ICLR 2018).
+learns from mixtures of trials (Zhang et al., "mixup", ICLR 2018). Settings that are not the usual
+ones follow: ``FILE:0::penalty=0.01``, ``FILE:0,1,2:128:epochs=6,mix=0.4``.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,20 +28,12 @@ from voiceguard.training.checkpoints import RUN_NAME
 from voiceguard.training.corpus import Corpus
 from voiceguard.training.losses import label_loss
 
-PENALTY = 0.001
-"""Weight of the squared coefficients beside the mean loss of a trial."""
 ITERATIONS = 150
-LEVELLING = 0.2
-"""How far families are levelled for a linear probe; a network with a hidden layer has a half."""
 LEAST_SCALE = 0.003
 """Features that deviate less carry the noise of 16 bits."""
 
 BATCH = 128
-EPOCHS = 12
 RATE = 5e-4
-WEIGHT_DECAY = 0.1
-DROPOUT = 0.4
-MIX = 1.0
 SMOOTHING = 0.05
 
 Rows = npt.NDArray[np.int64]
@@ -48,22 +41,86 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class LinearFit:
+    """How a linear probe is fitted.
+
+    `penalty` is the weight of the squared coefficients beside the mean loss of a trial; `levelling`
+    says how far families are levelled (:func:`split.sampling_weights`).
+    """
+
+    hidden: ClassVar[int] = 0
+    penalty: float = 0.001
+    levelling: float = 0.2
+
+
+@dataclass(frozen=True)
+class HiddenFit:
+    """How a probe with a hidden layer is fitted; `mix` is the parameter of the mixtures' Beta."""
+
+    hidden: int
+    levelling: float = 0.5
+    mix: float = 1.0
+    epochs: int = 12
+    dropout: float = 0.4
+    decay: float = 0.1
+
+
+Fit = LinearFit | HiddenFit
+
+
+def told_of(fit: Fit) -> str:
+    """All settings but the hidden layer's width, for the table of ablations."""
+    shown = [one.name for one in fields(fit) if one.name != "hidden"]
+    return ", ".join(f"{name} {getattr(fit, name)}" for name in shown)
+
+
+def unusual(fit: Fit) -> str:
+    """The settings that are not the usual ones, as :meth:`Member.parse` takes them."""
+    plain = HiddenFit(fit.hidden) if fit.hidden else LinearFit()
+    names = [one.name for one in fields(fit) if getattr(fit, one.name) != getattr(plain, one.name)]
+    return ",".join(f"{name}={getattr(fit, name)}" for name in names)
+
+
+def read_fit(hidden: int, text: str) -> Fit:
+    """The settings from ``NAME=VALUE,NAME=VALUE``.
+
+    Raises
+    ------
+    ValueError
+        If this kind of probe has no such setting, or it is no number.
+    """
+    kind: type[Fit] = HiddenFit if hidden else LinearFit
+    types = {one.name: float if one.type == "float" else int for one in fields(kind)}
+    given: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in types or name == "hidden":
+            usable = ", ".join(known for known in types if known != "hidden")
+            raise ValueError(f"A probe of this kind has no setting {name!r}; it has {usable}.")
+        given[name] = types[name](value)
+    return HiddenFit(hidden, **given) if hidden else LinearFit(**given)
+
+
+@dataclass(frozen=True)
 class Member:
-    """An encoder, the layers that its probe hears, and the probe's hidden layer."""
+    """An encoder, the layers that its probe hears, and how the probe is fitted."""
 
     path: Path
     layers: tuple[int, ...]
-    hidden: int = 0
+    fit: Fit = LinearFit()
 
     @classmethod
     def parse(cls, text: str) -> Member:
-        """From ``FILE:LAYER,LAYER`` or ``FILE:LAYER,LAYER:HIDDEN``."""
-        path, layers, *hidden = text.split(":")
-        return cls(Path(path), tuple(map(int, layers.split(","))), int(hidden[0]) if hidden else 0)
+        """From ``FILE:LAYER,LAYER[:HIDDEN[:NAME=VALUE,NAME=VALUE]]``."""
+        path, layers, *rest = text.split(":")
+        hidden, options = (*rest, "", "")[:2]
+        heard = tuple(int(layer) for layer in layers.split(","))
+        return cls(Path(path), heard, read_fit(int(hidden or 0), options))
 
     def __str__(self) -> str:
+        hidden, options = str(self.fit.hidden or ""), unusual(self.fit)
         layers = ",".join(map(str, self.layers))
-        return f"{self.path.stem}:{layers}" + (f":{self.hidden}" if self.hidden else "")
+        return ":".join([self.path.stem, layers, hidden, options]).rstrip(":")
 
     def encoder(self, context_s: float | None) -> SSLEncoder:
         """The encoder, Whisper's window cut."""
@@ -71,14 +128,7 @@ class Member:
 
     def features(self, folder: Path, encoder: SSLEncoder) -> Features:
         """What ``pooled.py`` kept of its layers."""
-        return Features(folder / encoder.architecture, self.layers, hidden=self.hidden)
-
-
-def settings(hidden: int) -> str:
-    """How a probe is fitted, for the table of ablations."""
-    if hidden:
-        return f"mixtures {MIX}, {EPOCHS} epochs"
-    return f"penalty {PENALTY}, levelling {LEVELLING}"
+        return Features(folder / encoder.architecture, self.layers, fit=self.fit)
 
 
 class Probe(Protocol):
@@ -92,11 +142,11 @@ class Probe(Protocol):
 
 
 class Features:
-    """The pooled features of one member, by pass."""
+    """The pooled features of one member, by pass, and how its probe is fitted on them."""
 
-    def __init__(self, folder: Path, layers: Sequence[int], *, hidden: int = 0) -> None:
+    def __init__(self, folder: Path, layers: Sequence[int], *, fit: Fit = LinearFit()) -> None:
         self.folder = folder
-        self.hidden = hidden
+        self.fit = fit
         kept = json.loads((folder / RUN_NAME).read_text("utf-8"))["layers"]
         self.places = [kept.index(layer) for layer in layers]
 
@@ -109,9 +159,10 @@ class Features:
 class HiddenProbe:
     """A network with one hidden layer on pooled features; learned from mixtures of two trials."""
 
-    def __init__(self, width: int, hidden: int, layers: int) -> None:
-        config = MLPConfig(dim=width, hidden=hidden, dropout=DROPOUT, layers=layers)
+    def __init__(self, width: int, layers: int, how: HiddenFit) -> None:
+        config = MLPConfig(dim=width, hidden=how.hidden, dropout=how.dropout, layers=layers)
         self.head = MLP(config)
+        self.how = how
 
     def fit(
         self, pooled: npt.NDArray[np.float32], bonafide: npt.NDArray[np.bool_], weights: Floats
@@ -122,14 +173,14 @@ class HiddenProbe:
         rng = np.random.default_rng(1)
         features, labels = torch.from_numpy(pooled), torch.from_numpy(bonafide).float()
         reach = np.cumsum(weights)
-        steps = EPOCHS * len(pooled) // BATCH
-        optimiser = torch.optim.AdamW(self.head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+        steps = self.how.epochs * len(pooled) // BATCH
+        optimiser = torch.optim.AdamW(self.head.parameters(), lr=RATE, weight_decay=self.how.decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
         self.head.train()
         self.head.bn.eval()
         for _ in range(steps):
             drawn = torch.from_numpy(np.searchsorted(reach, rng.random(BATCH) * reach[-1]))
-            share = torch.from_numpy(rng.beta(MIX, MIX, BATCH).astype(np.float32))
+            share = torch.from_numpy(rng.beta(self.how.mix, self.how.mix, BATCH).astype(np.float32))
             other = drawn[torch.from_numpy(rng.permutation(BATCH))]
             mixed = features[drawn] * share[:, None] + features[other] * (1 - share[:, None])
             target = labels[drawn] * share + labels[other] * (1 - share)
@@ -154,18 +205,18 @@ class HiddenProbe:
 
 def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) -> Probe:
     """Probe on all passes of the training clips."""
+    how = features.fit
     label = [corpus.rows[i]["label"] for i in train] * len(passes)
-    levelling = 0.5 if features.hidden else LEVELLING
-    once = sampling_weights([corpus.rows[i] for i in train], levelling=levelling)
+    once = sampling_weights([corpus.rows[i] for i in train], levelling=how.levelling)
     weights = np.tile(once, len(passes))
     heard = np.concatenate([features(name, train) for name in passes])
-    if features.hidden:
+    if isinstance(how, HiddenFit):
         layers = len(features.places)
         torch.manual_seed(1)
-        probe = HiddenProbe(heard.shape[1] // (2 * layers), features.hidden, layers)
+        probe = HiddenProbe(heard.shape[1] // (2 * layers), layers, how)
         return probe.fit(heard, np.array(label) == "bonafide", weights)
     linear = LinearProbe(
-        C=1.0 / (2.0 * PENALTY * len(heard)), max_iter=ITERATIONS, least_scale=LEAST_SCALE
+        C=1.0 / (2.0 * how.penalty * len(heard)), max_iter=ITERATIONS, least_scale=LEAST_SCALE
     )
     with warnings.catch_warnings():
         # Stopped before its end: cross-validation could not tell twice the steps from these.

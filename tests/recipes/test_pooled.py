@@ -129,11 +129,45 @@ def test_a_killed_pass_goes_on_and_another_encoder_is_refused(
 def test_a_member_is_a_file_and_its_layers(recipe):
     member = recipe["probes"].Member.parse("encoders/tiny.safetensors:0,2")
     assert member.path.name == "tiny.safetensors"
-    assert (member.layers, member.hidden) == ((0, 2), 0)
+    assert member.layers == (0, 2)
+    assert (member.fit.hidden, member.fit.penalty) == (0, 0.001)
     assert str(member) == "tiny:0,2"
     wide = recipe["probes"].Member.parse("tiny.safetensors:1:64")
-    assert wide.hidden == 64
+    assert wide.fit.hidden == 64
     assert str(wide) == "tiny:1:64"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("tiny:0::penalty=0.03", "penalty 0.03, levelling 0.2"),
+        ("tiny:0,2:8:mix=0.4,epochs=1",
+         "levelling 0.5, mix 0.4, epochs 1, dropout 0.4, decay 0.1"),
+    ],
+)  # fmt: skip
+def test_a_members_settings_are_read_told_and_fitted(recipe, corpus, work, text, settings):
+    probes = recipe["probes"]
+    member = probes.Member.parse(text.replace("tiny", "tiny.safetensors"))
+    assert str(member) == text
+    assert probes.told_of(member.fit) == settings
+    usual = probes.Member.parse(":".join(text.replace("tiny", "tiny.safetensors").split(":")[:3]))
+    rows, folder = np.arange(40), work / "pooled" / "whisper"
+    found, other = (
+        probes.fit(
+            probes.Features(folder, one.layers, fit=one.fit), corpus, rows, ("first",)
+        ).decision_function(probes.Features(folder, one.layers)("first", rows))
+        for one in (member, usual)
+    )
+    assert not np.allclose(found, other, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("t:0::epochs=3", "penalty"), ("t:0:8:penalty=1", "epochs"), ("t:0:8:hidden=4", "mix")],
+)
+def test_a_setting_that_the_probe_lacks_is_refused_with_those_it_has(recipe, text, named):
+    with pytest.raises(ValueError, match=f"it has .*{named}"):
+        recipe["probes"].Member.parse(text)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +207,7 @@ def test_each_clip_is_judged_by_probes_that_did_not_hear_its_family(
     for _ in range(2):
         crossing.report(
             scores, corpus, folds, tmp_path / "table.csv",
-            passes=("first", "telephone"), kind="far", how={"low": "mild", "high": "harsh"},
+            passes=("first", "telephone"), kind="0 2 far", how={"low": "mild", "high": "harsh"},
         )  # fmt: skip
     printed = capsys.readouterr().out
     with (tmp_path / "table.csv").open(newline="") as file:
@@ -181,7 +215,7 @@ def test_each_clip_is_judged_by_probes_that_did_not_hear_its_family(
     assert [row["probe"] for row in rows] == ["low", "high", "sum of low and high"] * 2
     assert rows[1]["passes"] == "first telephone"
     assert [row["settings"] for row in rows[:3]] == ["mild", "harsh", "mild; harsh"]
-    assert rows[0]["folds"] == "5 far"
+    assert rows[0]["folds"] == "0 2 far"
     found = crossing.fold_errors(scores["high"]["g711"], corpus, folds).mean(0)
     assert float(rows[1]["macro_g711"]) == pytest.approx(found[1], abs=1e-4)
     assert f"high, g711: EER {100 * found[0]:.1f} %" in printed
@@ -190,7 +224,8 @@ def test_each_clip_is_judged_by_probes_that_did_not_hear_its_family(
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_a_written_probe_scores_as_on_the_pooled_features(recipe, corpus, encoder, work, hidden):
     probes = recipe["probes"]
-    features = probes.Features(work / "pooled" / "whisper", (0, 2), hidden=hidden)
+    fit = probes.HiddenFit(hidden) if hidden else probes.LinearFit()
+    features = probes.Features(work / "pooled" / "whisper", (0, 2), fit=fit)
     rows = np.arange(40)
     probe = probes.fit(features, corpus, rows, ("first", "telephone"))
     chosen = type(encoder).from_config(encoder.config, layers=(0, 2))
@@ -232,14 +267,14 @@ def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, m
 
 def test_a_hidden_layer_finds_what_no_linear_map_does(recipe, monkeypatch):
     probes = recipe["probes"]
-    for name, value in (("EPOCHS", 150), ("RATE", 1e-2), ("DROPOUT", 0.0), ("MIX", 0.05)):
-        monkeypatch.setattr(probes, name, value)
+    monkeypatch.setattr(probes, "RATE", 1e-2)
+    how = probes.HiddenFit(32, epochs=150, dropout=0.0, mix=0.05)
     rng = np.random.default_rng(5)
     pooled = rng.normal(size=(800, 4)).astype(np.float32) * [1.0, 20.0, 1.0, 1.0] + 3.0
     pooled = pooled.astype(np.float32)
     bonafide = np.abs(pooled[:, 1] - 3.0) > 13.5
     torch.manual_seed(0)
-    probe = probes.HiddenProbe(2, 32, 1).fit(pooled[:600], bonafide[:600], np.ones(600))
+    probe = probes.HiddenProbe(2, 1, how).fit(pooled[:600], bonafide[:600], np.ones(600))
     says = probe.decision_function(pooled[600:]) > 0
     assert np.mean(says == bonafide[600:]) > 0.8
 
