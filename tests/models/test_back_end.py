@@ -22,6 +22,7 @@ SMALL = {
     "mhfa": {"dim": DIM, "layers": LAYERS, "heads": 2, "compression": 5, "embedding": 7},
     "conformer-tcm": {"dim": DIM, "width": 16, "heads": 2, "blocks": 2, "kernel": 5},
     "mlp": {"dim": DIM, "hidden": 9},
+    "covariance": {"dim": DIM, "axes": 6},
 }
 PUBLISHED = {
     "ssl-aasist": 447_242,

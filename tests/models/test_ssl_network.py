@@ -22,6 +22,7 @@ pytest.importorskip("transformers", reason="the small encoder is Whisper's")
 WINDOW = 3_200
 OPTIONS = {
     "mlp": {"hidden": 5},
+    "covariance": {"axes": 4},
     "ssl-aasist": {"projection": 18, "widths": (4, 6)},
     "sls": {"hidden": 6},
     "nes2net-x": {"scales": (2, 4)},

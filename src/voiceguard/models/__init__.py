@@ -15,6 +15,7 @@ from voiceguard.errors import MissingExtraError, ParameterError, UnknownModelErr
 if TYPE_CHECKING:
     from voiceguard.models.aasist import AASIST
     from voiceguard.models.conformer_tcm import ConformerTCM
+    from voiceguard.models.covariance import CovarianceProbe
     from voiceguard.models.lcnn import LCNN
     from voiceguard.models.mhfa import MHFA
     from voiceguard.models.nes2net import Nes2Net
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Network: TypeAlias = "AASIST | SpectralAASIST | RawNet2 | RawGATST | LCNN | ResNet18"
 """Any network: a module with ``front_end``, ``config``, ``embedding_dim`` and ``score``."""
 
-BackEnd: TypeAlias = "SSLAASIST | SLS | Nes2Net | MHFA | ConformerTCM | MLP"
+BackEnd: TypeAlias = "SSLAASIST | SLS | Nes2Net | MHFA | ConformerTCM | MLP | CovarianceProbe"
 """Any back end: a module with ``takes_layers``, ``config``, ``embedding_dim`` and ``score``."""
 
 # Module, class, and the configuration that options are fields of.
@@ -51,6 +52,7 @@ _BACK_ENDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "mhfa": ("mhfa", "MHFA", "MHFAConfig", {}),
     "conformer-tcm": ("conformer_tcm", "ConformerTCM", "ConformerTCMConfig", {}),
     "mlp": ("probe", "MLP", "MLPConfig", {}),
+    "covariance": ("covariance", "CovarianceProbe", "CovarianceConfig", {}),
 }
 
 

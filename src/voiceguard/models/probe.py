@@ -241,13 +241,33 @@ class LinearProbe:
             )
         config = MLPConfig(dim=size // (2 * layers), hidden=0, dropout=0.0, layers=layers)
         back_end = MLP(config).eval()
-        spread = standardise(back_end.bn, self.mean_, self.scale_)
-        weight = _in_halves(self.coef_ * spread / self.scale_)
-        bias = _in_halves(np.array([self.intercept_]))
-        with torch.no_grad():
-            back_end.out_layer.weight.copy_(weight)
-            back_end.out_layer.bias.copy_(bias[:, 0])
+        self.move_into(back_end.bn, back_end.out_layer)
         return back_end
+
+    def move_into(self, bn: nn.BatchNorm1d, out_layer: nn.Linear) -> None:
+        """Give the map to a norm and the linear layer behind it, which are changed in place.
+
+        Parameters
+        ----------
+        bn : BatchNorm1d
+            Without weights of its own.
+        out_layer : Linear
+            From as many features as the probe was fitted on to two logits.
+
+        Raises
+        ------
+        ParameterError
+            If the layer takes another number of features.
+        """
+        if out_layer.in_features != len(self.coef_):
+            raise ParameterError(
+                f"The 'out_layer' parameter of LinearProbe.move_into must take {len(self.coef_)} "
+                f"features. Got one that takes {out_layer.in_features} instead."
+            )
+        spread = standardise(bn, self.mean_, self.scale_)
+        with torch.no_grad():
+            out_layer.weight.copy_(_in_halves(self.coef_ * spread / self.scale_))
+            out_layer.bias.copy_(_in_halves(np.array([self.intercept_]))[:, 0])
 
 
 def _checked(
