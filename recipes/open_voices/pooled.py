@@ -1,17 +1,19 @@
 """What a frozen encoder hears in every clip of the corpus, pooled over time, through many channels.
 
     python pooled.py --data_folder ../../../shared/corpus --work work \
-        --encoder work/encoders/distillmos.safetensors --layers 0
+        --encoder work/encoders/distillmos.safetensors --layers 0 --axes 96
     python pooled.py --data_folder ../../../shared/corpus --work work \
         --encoder work/encoders/whisper-tiny-en.safetensors --layers 0 1 2 --context_s 4.02
 
 A pass is one window of 4 s of each clip: ``first`` and ``g711`` its first one, as recorded and by
 telephone, to judge on and to train on; ``telephone`` and ``channel`` a random one through a random
 channel (:mod:`bank`), and so ``telephone-2``, ``channel-2``, ... Rows [shape=(clips, layers, 2 *
-dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. The
-windows themselves, at one level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder
-hears the same ones, and a student learns from them. A killed pass goes on where it stopped.
-``--bf16`` is four times faster on some processors, and close enough for a probe.
+dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. With
+``--axes 96`` they also have the covariances along so many axes (``axes.npy``, made once from the
+frames of some clips) and lie in ``work/pooled/<encoder>-96/``. The windows themselves, at one
+level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a
+student learns from them. A killed pass goes on where it stopped. ``--bf16`` is four times faster on
+some processors, and close enough for a probe.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from judge import WINDOW, window
 from ssl_frames import Window, open_encoder
 
 from voiceguard.audio.telephony import g711_path
+from voiceguard.errors import ParameterError
 from voiceguard.features.ssl import SSLEncoder
+from voiceguard.models.covariance import pool_covariances, whitening_axes
 from voiceguard.models.probe import pool_statistics
 from voiceguard.models.ssl_ensemble import PEAK
 from voiceguard.training.checkpoints import settle_configuration
@@ -36,6 +40,9 @@ from voiceguard.training.corpus import Corpus, open_corpus
 
 BATCH = 16
 FLUSH_EVERY = 16
+AXES_FROM = 1024
+"""Clips whose frames the axes are fitted on, half of them by telephone."""
+FRAME_STEP = 4
 PASSES = ("first", "g711", "telephone", "channel")
 
 Samples = npt.NDArray[np.float32]
@@ -70,41 +77,99 @@ class KeptWindows:
         """Windows [start, stop) [shape=(stop - start, WINDOW)]."""
         if stop > self.done:
             made = np.stack([self.drawn(i) for i in range(start, stop)])
-            made *= PEAK / (np.abs(made).max(axis=1, keepdims=True) + 1e-8)
-            self.rows[start:stop] = quantised(made)
+            self.rows[start:stop] = quantised(at_one_level(made))
             self.rows.flush()
             self.done = stop
             self.stamp.write_text(str(stop))
         return np.asarray(self.rows[start:stop], np.float32) / FULL_SCALE
 
 
-def pool(encoder: SSLEncoder, windows: Samples, *, bfloat16: bool = False) -> Samples:
-    """Means and deviations of each layer [shape=(batch, layers, 2 * dim)]."""
+def at_one_level(windows: Samples) -> Samples:
+    """Each window at the peak at which an ensemble hears it."""
+    return windows * (PEAK / (np.abs(windows).max(axis=1, keepdims=True) + 1e-8))
+
+
+def frames_of(encoder: SSLEncoder, windows: Samples, *, bfloat16: bool = False) -> torch.Tensor:
+    """Frames in float32 [shape=(batch, layers, frames, dim)]."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        layers = encoder(torch.from_numpy(windows)).layers.float().unbind(1)
-        return torch.stack([pool_statistics(layer) for layer in layers], dim=1).numpy()
+        return encoder(torch.from_numpy(windows)).layers.float()
+
+
+def pool(frames: torch.Tensor, projection: Samples | None = None) -> Samples:
+    """Means and deviations of each layer, and covariances [shape=(batch, layers, features)]."""
+    found = []
+    for layer in frames.unbind(1):
+        parts = [pool_statistics(layer)]
+        if projection is not None:
+            parts.append(pool_covariances(layer, torch.from_numpy(projection)))
+        found.append(torch.cat(parts, dim=1))
+    return torch.stack(found, dim=1).numpy()
+
+
+def folder_of(work: Path, architecture: str, axes: int) -> Path:
+    """Where the rows of an encoder lie."""
+    return work / "pooled" / (f"{architecture}-{axes}" if axes else architecture)
+
+
+def frame_axes(
+    folder: Path, axes: int, corpus: Corpus, encoder: SSLEncoder, work: Path, *, bfloat16: bool
+) -> Samples:
+    """Axes along which covariances are taken [shape=(axes, dim)]; made once.
+
+    Raises
+    ------
+    ParameterError
+        If the encoder gives several layers.
+    """
+    if encoder.n_layers != 1:
+        raise ParameterError(
+            f"--axes must go with one layer. Got {encoder.n_layers} layers instead; leave out "
+            "--axes or all --layers but one."
+        )
+    path = folder / "axes.npy"
+    if not path.is_file():
+        drawn = [draw(name, corpus, work) for name in ("first", "telephone")]
+        rows = np.linspace(0, len(corpus) - 1, min(AXES_FROM, len(corpus))).astype(int)
+        frames = []
+        for start in range(0, len(rows), BATCH):
+            some = range(start, min(start + BATCH, len(rows)))
+            windows = at_one_level(np.stack([drawn[k % 2](int(rows[k])) for k in some]))
+            heard = frames_of(encoder, windows, bfloat16=bfloat16)[:, 0, ::FRAME_STEP]
+            frames.append(heard.flatten(0, 1).numpy())
+        np.save(path, whitening_axes(np.concatenate(frames), axes))
+    return np.load(path)
 
 
 def run_pass(
-    name: str, corpus: Corpus, encoder: SSLEncoder, work: Path, *, bfloat16: bool = False
+    name: str,
+    corpus: Corpus,
+    encoder: SSLEncoder,
+    work: Path,
+    *,
+    axes: int = 0,
+    bfloat16: bool = False,
 ) -> Path:
     """Fill one pass from where it stands; its file."""
-    folder = work / "pooled" / encoder.architecture
-    settle_configuration(
-        folder, {"encoder": encoder.fingerprint(), "layers": encoder.layers, "clips": len(corpus)}
-    )
+    folder = folder_of(work, encoder.architecture, axes)
+    wanted = {"encoder": encoder.fingerprint(), "layers": encoder.layers, "clips": len(corpus)}
+    settle_configuration(folder, wanted)
+    projection = None
+    if axes:
+        projection = frame_axes(folder, axes, corpus, encoder, work, bfloat16=bfloat16)
     path, stamp = folder / f"{name}.npy", folder / f"{name}.txt"
     done = int(stamp.read_text()) if stamp.is_file() else 0
+    width = 2 * encoder.dim + axes * (axes + 1) // 2
     rows = np.lib.format.open_memmap(
         path,
         mode="r+" if done else "w+",
         dtype="f2",
-        shape=(len(corpus), encoder.n_layers, 2 * encoder.dim),
+        shape=(len(corpus), encoder.n_layers, width),
     )
     windows = KeptWindows(name, corpus, work)
     for start in range(done, len(corpus), BATCH):
         stop = min(start + BATCH, len(corpus))
-        rows[start:stop] = pool(encoder, windows(start, stop), bfloat16=bfloat16)
+        frames = frames_of(encoder, windows(start, stop), bfloat16=bfloat16)
+        rows[start:stop] = pool(frames, projection)
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(corpus):
             rows.flush()
             stamp.write_text(str(stop))
@@ -118,6 +183,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--layers", type=int, nargs="+", default=[0])
+    parser.add_argument("--axes", type=int, default=0, help="of the covariances; 0 for none")
     parser.add_argument("--context_s", type=float, help="cuts the 30 s window of Whisper")
     parser.add_argument("--passes", nargs="+", default=PASSES)
     parser.add_argument("--threads", type=int, default=1)
@@ -128,7 +194,7 @@ def main() -> None:
     encoder = open_encoder(args.encoder, layers=args.layers, context_s=args.context_s)
     encoder = encoder.to(memory_format=torch.channels_last).freeze().eval()
     for name in args.passes:
-        run_pass(name, corpus, encoder, args.work, bfloat16=args.bf16)
+        run_pass(name, corpus, encoder, args.work, axes=args.axes, bfloat16=args.bf16)
 
 
 if __name__ == "__main__":

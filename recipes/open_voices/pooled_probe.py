@@ -43,7 +43,7 @@ from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
-from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, save_ssl_network
+from voiceguard.models.ssl_network import save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
 PASSES = ("first", "g711", "telephone", "channel")
@@ -168,12 +168,6 @@ def believed(
     return beliefs.reshape(-1), views.reshape(len(passes) * n_clips, -1)
 
 
-def network_of(probe: Probe, encoder: SSLEncoder) -> SSLNetwork:
-    """The probe behind its encoder."""
-    head = probe.to_back_end(encoder.n_layers)
-    return SSLNetwork(encoder, FrameNetwork(encoder.n_layers, head), back_end="mlp").eval()
-
-
 def write_crossed(path: Path, scores: dict[str, Floats], corpus: Corpus) -> None:
     """The cross-validated scores of the clips that some fold holds out."""
     rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
@@ -194,7 +188,7 @@ def write(
         train = split(corpus.rows, args.fold, released=args.released).train
     weights = shares({name: scores[name] for name in members})
     probes = {name: fit(one, corpus, train, args.passes) for name, one in members.items()}
-    networks = [network_of(probes[name], encoders[name]) for name in members]
+    networks = [one.network(probes[name], encoders[name]) for name, one in members.items()]
     args.out.mkdir(parents=True, exist_ok=True)
     for name, network in zip(members, networks, strict=True):
         plain = re.sub("[:,=]+", "-", name)
@@ -229,8 +223,7 @@ def main() -> None:
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoders = {str(member): member.encoder(args.context_s) for member in args.members}
     members = {
-        str(member): member.features(args.work / "pooled", encoders[str(member)])
-        for member in args.members
+        str(member): member.features(args.work, encoders[str(member)]) for member in args.members
     }
     dealt = read_folds(args.far) if args.far else None
     folds = [split(corpus.rows, number, dealt=dealt) for number in args.folds]

@@ -3,7 +3,7 @@
 A member is an encoder's file, the layers whose means and deviations its probe hears, and the width
 of a hidden layer, without which the probe is linear: a logistic regression. One with a hidden layer
 learns from mixtures of trials (Zhang et al., "mixup", ICLR 2018). Settings that are not the usual
-ones follow: ``FILE:0::penalty=0.01``, ``FILE:0,1,2:128:epochs=6,mix=0.4``.
+ones follow: ``FILE:0::penalty=0.01,axes=96``, ``FILE:0,1,2:128:epochs=6,mix=0.4``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from pooled import folder_of
 from sklearn.exceptions import ConvergenceWarning
 from split import sampling_weights
 from ssl_frames import open_encoder
 
 from voiceguard.features.ssl import SSLEncoder
+from voiceguard.models.covariance import CovarianceProbe
 from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
+from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork
 from voiceguard.training.checkpoints import RUN_NAME
 from voiceguard.training.corpus import Corpus
 from voiceguard.training.losses import label_loss
@@ -45,18 +48,21 @@ class LinearFit:
     """How a linear probe is fitted.
 
     `penalty` is the weight of the squared coefficients beside the mean loss of a trial; `levelling`
-    says how far families are levelled (:func:`split.sampling_weights`).
+    says how far families are levelled (:func:`split.sampling_weights`); with `axes` the probe hears
+    covariances along so many axes too (``pooled.py --axes``).
     """
 
     hidden: ClassVar[int] = 0
     penalty: float = 0.001
     levelling: float = 0.2
+    axes: int = 0
 
 
 @dataclass(frozen=True)
 class HiddenFit:
     """How a probe with a hidden layer is fitted; `mix` is the parameter of the mixtures' Beta."""
 
+    axes: ClassVar[int] = 0
     hidden: int
     levelling: float = 0.5
     mix: float = 1.0
@@ -126,9 +132,10 @@ class Member:
         """The encoder, Whisper's window cut."""
         return open_encoder(self.path, layers=list(self.layers), context_s=context_s)
 
-    def features(self, folder: Path, encoder: SSLEncoder) -> Features:
+    def features(self, work: Path, encoder: SSLEncoder) -> Features:
         """What ``pooled.py`` kept of its layers."""
-        return Features(folder / encoder.architecture, self.layers, fit=self.fit)
+        folder = folder_of(work, encoder.architecture, self.fit.axes)
+        return Features(folder, self.layers, fit=self.fit)
 
 
 class Probe(Protocol):
@@ -138,7 +145,7 @@ class Probe(Protocol):
         """Log-odds of bona fide."""
 
     def to_back_end(self, layers: int = 1) -> MLP:
-        """The same map on frames."""
+        """The same map on frames, where it hears means and deviations alone."""
 
 
 class Features:
@@ -151,9 +158,17 @@ class Features:
         self.places = [kept.index(layer) for layer in layers]
 
     def __call__(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
-        """Features of some rows [shape=(rows, layers * 2 * dim)]."""
+        """Features of some rows [shape=(rows, layers * features of a layer)]."""
         stored = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return stored[rows][:, self.places].astype(np.float32).reshape(len(rows), -1)
+
+    def network(self, probe: Probe, encoder: SSLEncoder) -> SSLNetwork:
+        """A probe on these features behind the encoder."""
+        if isinstance(probe, LinearProbe) and self.fit.axes:
+            back_end = CovarianceProbe.from_probe(probe, np.load(self.folder / "axes.npy"))
+            return SSLNetwork(encoder, FrameNetwork(1, back_end), back_end="covariance").eval()
+        head = FrameNetwork(encoder.n_layers, probe.to_back_end(encoder.n_layers))
+        return SSLNetwork(encoder, head, back_end="mlp").eval()
 
 
 class HiddenProbe:

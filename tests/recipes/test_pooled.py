@@ -140,7 +140,7 @@ def test_a_member_is_a_file_and_its_layers(recipe):
 @pytest.mark.parametrize(
     ("text", "settings"),
     [
-        ("tiny:0::penalty=0.03", "penalty 0.03, levelling 0.2"),
+        ("tiny:0::penalty=0.03", "penalty 0.03, levelling 0.2, axes 0"),
         ("tiny:0,2:8:mix=0.4,epochs=1",
          "levelling 0.5, mix 0.4, epochs 1, dropout 0.4, decay 0.1"),
     ],
@@ -230,7 +230,7 @@ def test_a_written_probe_scores_as_on_the_pooled_features(recipe, corpus, encode
     probe = probes.fit(features, corpus, rows, ("first", "telephone"))
     chosen = type(encoder).from_config(encoder.config, layers=(0, 2))
     chosen.load_state_dict(encoder.state_dict())
-    network = recipe["pooled_probe"].network_of(probe, chosen.eval())
+    network = features.network(probe, chosen.eval())
     windows = at_one_level(np.stack([recipe["judge"].window(corpus.clip(i)) for i in range(40)]))
     with torch.inference_mode():
         output = network(torch.from_numpy(windows))
@@ -243,6 +243,54 @@ def test_a_written_probe_scores_as_on_the_pooled_features(recipe, corpus, encode
         assert np.corrcoef(found, expected)[0, 1] > 0.999
     assert output.embedding.shape == (40, hidden or 2 * 32)
     assert json.loads((work / "pooled" / "whisper" / "run.json").read_text())["layers"] == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def low_encoder(encoder):
+    chosen = type(encoder).from_config(encoder.config, layers=(0,))
+    known = chosen.state_dict().keys()
+    chosen.load_state_dict({k: v for k, v in encoder.state_dict().items() if k in known})
+    return chosen.freeze().eval()
+
+
+def test_covariances_stand_beside_the_statistics_and_reach_the_network(
+    recipe, corpus, low_encoder, work
+):
+    from voiceguard.models.covariance import pool_covariances
+
+    pooled, probes = recipe["pooled"], recipe["probes"]
+    for name in ("first", "telephone"):
+        pooled.run_pass(name, corpus, low_encoder, work, axes=5)
+    folder = work / "pooled" / "whisper-5"
+    kept, axes = np.load(folder / "first.npy"), np.load(folder / "axes.npy")
+    assert kept.shape == (40, 1, 2 * 16 + 15)
+    np.testing.assert_allclose(kept[:, 0, :32], stored(work, "first")[:, 0], rtol=1e-2, atol=5e-3)
+    windows = at_one_level(np.stack([recipe["judge"].window(corpus.clip(i)) for i in range(40)]))
+    waves = torch.from_numpy(windows)
+    with torch.inference_mode():
+        frames = low_encoder(waves).layers[:, 0]
+        expected = pool_covariances(frames, torch.from_numpy(axes)).numpy()
+    np.testing.assert_allclose(kept[:, 0, 32:], expected, rtol=2e-2, atol=2e-2)
+
+    member = probes.Member.parse("tiny.safetensors:0::axes=5,penalty=0.01")
+    features = member.features(work, low_encoder)
+    rows = np.arange(40)
+    probe = probes.fit(features, corpus, rows, ("first", "telephone"))
+    network = features.network(probe, low_encoder)
+    with torch.inference_mode():
+        found = network.score(network(waves)).numpy()
+    assert np.corrcoef(found, probe.decision_function(features("first", rows)))[0, 1] > 0.999
+    # The axes are made once.
+    (folder / "telephone.txt").unlink()
+    pooled.run_pass("telephone", corpus, low_encoder, work, axes=5)
+    np.testing.assert_array_equal(np.load(folder / "axes.npy"), axes)
+
+
+def test_covariances_of_several_layers_are_refused(recipe, corpus, encoder, tmp_path):
+    from voiceguard.errors import ParameterError
+
+    with pytest.raises(ParameterError, match="leave out --axes"):
+        recipe["pooled"].run_pass("first", corpus, encoder, tmp_path, axes=5)
 
 
 def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, members):
