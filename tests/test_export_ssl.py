@@ -186,10 +186,8 @@ def test_a_graph_in_float16_is_half_as_large_and_scores_alike(probe):
     assert [tensor.shape for tensor in large] == [(322, 1, 320)]
 
 
-@pytest.mark.parametrize(
-    ("int8", "weights"), [(False, "float32"), (True, "float32"), (True, "float16"), (False, "int8")]
-)
-def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8, weights):
+@pytest.mark.parametrize("weights", ["float32", "float16", "int8", "dynamic-int8"])
+def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, weights):
     network, graph = whisper
     manifest = Manifest(
         id="toy-ssl",
@@ -205,14 +203,14 @@ def test_a_detector_scores_with_the_bundle(whisper, probe, tmp_path, int8, weigh
         tmp_path / "toy-ssl",
         manifest=manifest,
         card="# toy\n",
-        int8=int8,
         weights=weights,
     )
     detector = Detector.load(folder, policy=GatePolicy.open())
     assert detector.manifest.embedding_dim == 6
     result = detector.score((probe[0], 16_000))
-    wanted = run(to_int8(graph) if int8 else graph, network, probe[:1])[0][0]
-    allowed = 1e-5 if weights == "float32" else FLOAT16_TOLERANCE
+    same = to_int8(graph) if weights == "dynamic-int8" else graph
+    wanted = run(same, network, probe[:1])[0][0]
+    allowed = 1e-5 if weights in ("float32", "dynamic-int8") else FLOAT16_TOLERANCE
     assert result.score == pytest.approx(float(wanted), abs=allowed)
 
 

@@ -153,7 +153,8 @@ def bundle(
     )
     return export_ssl_bundle(
         network, folder / name, manifest=manifest, card=card(network, own_notes(path)),
-        probe=held.clips["clean"][:2], int8=int8,
+        probe=held.clips["clean"][:2],
+        weights="dynamic-int8" if int8 else "float32",
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 """Largest difference between torch and the float32 graph that an export lets pass."""
 
-StoredWeights: TypeAlias = Weights | Literal["int8"]
+StoredWeights: TypeAlias = Weights | Literal["int8", "dynamic-int8"]
 """How a graph may keep its weights."""
 
 _ENCODER_NODES = "/front_end/encoder/"
@@ -52,7 +52,6 @@ def ssl_graph_bytes(
     *,
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
-    int8: bool = False,
     weights: StoredWeights = "float32",
 ) -> bytes:
     """Encoder and back end as one ONNX file, in memory; the batch is free.
@@ -65,11 +64,11 @@ def ssl_graph_bytes(
         Length that the graph takes.
     probe : np.ndarray [shape=(batch, window_samples)], optional
         Real audio to check parity on, besides noise.
-    int8 : bool
-        Compute the encoder's linear layers in int8, see :func:`to_int8`.
-    weights : {"float32", "float16", "int8"}
+    weights : {"float32", "float16", "int8", "dynamic-int8"}
         How weights are stored, as for :func:`voiceguard.export.export_onnx`; with int8 those of the
-        encoder's linear layers in int8, see :func:`stored_int8`, and all others in float16.
+        encoder's linear layers in int8, see :func:`stored_int8`, and all others in float16; with
+        dynamic-int8 the former compute in int8 too, see :func:`to_int8`, and all others stay in
+        float32.
 
     Returns
     -------
@@ -85,7 +84,7 @@ def ssl_graph_bytes(
         rounding), int8 finds no linear layer, or float16 moves an output by more than
         :data:`voiceguard.export_float16.FLOAT16_TOLERANCE`.
     """
-    if weights != "int8":
+    if weights != "int8" and weights != "dynamic-int8":
         check_weights(weights, "ssl_graph_bytes")
     twin = traceable(network)
     raw = graph_bytes(
@@ -96,12 +95,12 @@ def ssl_graph_bytes(
         reference=network,
     )
     if weights == "float32":
-        return to_int8(raw) if int8 else raw
+        return raw
+    if weights == "dynamic-int8":
+        return to_int8(raw)
     exact = fixed_arrays(twin)
-    halved = checked_float16(raw, exact=exact, probes=probe_windows(window_samples, probe))
     # Float16 is checked by itself: what it moves by thousandths, int8 may round the other way.
-    if int8:
-        return to_float16(to_int8(raw), exact=exact)
+    halved = checked_float16(raw, exact=exact, probes=probe_windows(window_samples, probe))
     return to_float16(stored_int8(raw), exact=exact) if weights == "int8" else halved
 
 
@@ -112,7 +111,6 @@ def export_ssl_bundle(
     manifest: Manifest,
     card: str,
     probe: NDArray[np.float32] | None = None,
-    int8: bool = False,
     weights: StoredWeights = "float32",
 ) -> Path:
     """Write encoder and back end as a bundle that :meth:`voiceguard.Detector.load` reads.
@@ -127,7 +125,7 @@ def export_ssl_bundle(
         ``embedding_dim`` and file hashes are filled in here.
     card : str
         The model card, Markdown.
-    probe, int8, weights
+    probe, weights
         As for :func:`ssl_graph_bytes`. Fit the calibration on scores of the graph that is written:
         int8 moves them.
 
@@ -149,7 +147,6 @@ def export_ssl_bundle(
         network,
         window_samples=manifest.window_samples,
         probe=probe,
-        int8=int8,
         weights=weights,
     )
     return write_bundle(
