@@ -182,28 +182,37 @@ def pytest_runtest_setup() -> None:
             del sys.modules[name]
 
 
+@contextmanager
+def bare_names(*folders: Path) -> Iterator[None]:
+    """Scripts of the first folder import each other, and those of the others, by bare name.
+
+    Path and module table end as they were.
+    """
+    bare = {path.stem for folder in folders for path in folder.glob("*.py")}
+    shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
+    path = list(sys.path)
+    sys.path.insert(0, str(folders[0]))
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in bare:
+            sys.modules.pop(name, None)
+        sys.modules.update(shadowed)
+
+
 @pytest.fixture(scope="session")
 def benchmark_scripts() -> Callable[..., AbstractContextManager[SimpleNamespace]]:
     """What opens scripts of benchmarks/ as they see each other and the recipe's.
 
-    Their leading underscore falls away. Path and module table end as they were.
+    Their leading underscore falls away.
     """
     root = Path(__file__).parents[1]
-    folders = (root / "benchmarks", root / "recipes" / "open_voices")
 
     @contextmanager
     def opened(*names: str) -> Iterator[SimpleNamespace]:
-        bare = {path.stem for folder in folders for path in folder.glob("*.py")}
-        shadowed = {name: sys.modules.pop(name) for name in bare if name in sys.modules}
-        path = list(sys.path)
-        sys.path.insert(0, str(folders[0]))
-        try:
+        with bare_names(root / "benchmarks", root / "recipes" / "open_voices"):
             found = {name.strip("_"): importlib.import_module(name) for name in names}
             yield SimpleNamespace(**found)
-        finally:
-            sys.path[:] = path
-            for name in bare:
-                sys.modules.pop(name, None)
-            sys.modules.update(shadowed)
 
     return opened

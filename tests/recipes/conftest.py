@@ -1,7 +1,6 @@
 """The recipe's scripts, which import each other by bare name, without leaving a trace of them."""
 
 import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from ..conftest import bare_names
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "open_voices"
@@ -20,17 +21,9 @@ CORPUS = ROOT.parent / "shared" / "corpus"
 
 
 def import_from(folder: Path, names: tuple[str, ...]) -> dict[str, ModuleType]:
-    """Import a folder's modules by bare name; path and module table end as they were."""
-    scripts = [path.stem for path in folder.glob("*.py")]
-    shadowed = {name: sys.modules.pop(name) for name in scripts if name in sys.modules}
-    sys.path.insert(0, str(folder))
-    try:
+    """Import a folder's modules by bare name."""
+    with bare_names(folder):
         return {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(folder))
-        for name in scripts:
-            sys.modules.pop(name, None)
-        sys.modules.update(shadowed)
 
 
 @pytest.fixture(scope="session")
