@@ -14,7 +14,7 @@ import numpy as np
 from _held_out import Floats, Samples, even
 from voiceguard import Detector
 from voiceguard.audio import read
-from voiceguard.detect.windows import cut
+from voiceguard.detect.windows import cut, lay
 from voiceguard.errors import ParameterError
 from voiceguard.training.corpus import read_manifest
 
@@ -86,7 +86,7 @@ def bundle_system(detector: Detector) -> System:
 
 def first_window(x: Samples, window: int) -> Samples:
     """The first window of a clip as the Detector cuts it, (1, window)."""
-    return next(cut(x, ((0, min(len(x), window)),), window=window))
+    return next(cut(x, lay(x, window=window, hop=window)[:1], window=window))
 
 
 def name_of(row: Mapping[str, str]) -> str:

@@ -145,11 +145,24 @@ def test_blocked_windows_never_reach_the_graph(detector, voice, monkeypatch):
     rows = []
     run = OnnxEngine.run
     monkeypatch.setattr(OnnxEngine, "run", lambda self, w: rows.append(len(w)) or run(self, w))
-    call = np.concatenate([voice(3.0, 5.0), np.zeros(6 * RATE, np.float32)])
+    call = np.concatenate([voice(3.0, 5.0), np.zeros(6 * RATE, np.float32), voice(3.0, 5.0)])
     result = detector.score((call, RATE))
     judged = [s for s in result.segments if s.score is not None]
     assert sum(rows) == len(judged) < len(result.segments)
     assert result.label is Label.BONAFIDE
+
+
+def test_digital_silence_at_the_ends_says_nothing(detector, voice):
+    call = voice(3.0, 1.0)
+    pad = np.zeros(round(1.3 * RATE), np.float32)
+    bare, padded = (
+        detector.score((x, RATE)) for x in (call, np.concatenate([pad, call, pad, pad]))
+    )
+    assert padded.score == pytest.approx(bare.score, abs=1e-6)
+    assert padded.duration_s == pytest.approx(bare.duration_s + 3.9)
+    for late, early in zip(padded.segments, bare.segments, strict=True):
+        assert late.start_s == pytest.approx(early.start_s + 1.3)
+        assert late.end_s == pytest.approx(early.end_s + 1.3)
 
 
 def test_the_policy_decides_what_is_judged(calibrated, voice):
@@ -322,6 +335,15 @@ def test_embeddings(detector, voice):
     ):
         first = int(start * RATE)
         np.testing.assert_array_equal(vector, call[channel, first : first + 3])
+
+
+def test_embeddings_of_channels_that_start_apart(detector, voice):
+    late = voice(2.25, seed=2)
+    late[:RATE] = 0.0
+    embedding = detector.embed((np.stack([voice(2.25, seed=1), late]), RATE))
+    assert embedding.channel.tolist() == [0] * 4 + [1] * 2
+    assert embedding.start_s.tolist() == [0.0, 0.5, 1.0, 1.25, 1.0, 1.25]
+    assert embedding.vectors.shape == (6, 3)
 
 
 def test_embeddings_of_nothing(detector):

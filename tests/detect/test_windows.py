@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceguard.detect.windows import cut, plan
+from voiceguard.detect.windows import FAINTEST, LEAST_SILENCE, cut, lay, plan
 from voiceguard.errors import ParameterError
 
 
@@ -31,6 +31,41 @@ def test_every_sample_is_covered_in_order_and_in_bounds(layout):
     assert starts == sorted(set(starts)), "in order, none twice"
     assert all(start % hop == 0 for start in starts[:-1])
     assert not spans or spans[-1][1] == n, "the last one is aligned to the end"
+
+
+@given(
+    st.integers(1, 5_000),
+    st.integers(LEAST_SILENCE, 200_000),
+    st.integers(LEAST_SILENCE, 200_000),
+    st.sampled_from([0.0, 1 / 32_768, -1 / 32_768]),
+)
+def test_digital_silence_at_the_ends_moves_the_windows_and_changes_nothing(n, ahead, behind, faint):
+    voice = np.full(n, 0.1, np.float32)
+    channel = np.concatenate(
+        [np.full(ahead, faint, np.float32), voice, np.full(behind, faint, np.float32)]
+    )
+    bare = plan(n, window=700, hop=350)
+    spans = lay(channel, window=700, hop=350)
+    assert spans == tuple((start + ahead, stop + ahead) for start, stop in bare)
+    assert lay(voice, window=700, hop=350) == bare
+
+
+@pytest.mark.parametrize("level", [0.0, 2.0 * FAINTEST])
+def test_a_short_silence_and_a_floor_stay(level):
+    pad = np.full(LEAST_SILENCE - 1 if level == 0 else 9_000, level, np.float32)
+    channel = np.concatenate([pad, np.ones(500, np.float32), pad])
+    whole = plan(len(channel), window=700, hop=350)
+    assert lay(channel, window=700, hop=350) == whole
+
+
+def test_silence_between_two_passages_stays():
+    channel = np.concatenate([np.ones(500), np.zeros(20_000), np.ones(500)]).astype(np.float32)
+    assert lay(channel, window=700, hop=350)[-1] == (20_300, 21_000)
+
+
+@pytest.mark.parametrize("n", [0, 10, 5_000])
+def test_a_silent_channel_is_covered_as_a_whole(n):
+    assert lay(np.zeros(n, np.float32), window=700, hop=350) == plan(n, window=700, hop=350)
 
 
 def test_no_more_windows_than_needed():

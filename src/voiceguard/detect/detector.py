@@ -23,7 +23,7 @@ from voiceguard.detect.pool import in_order
 from voiceguard.detect.registry import Use
 from voiceguard.detect.sources import SAMPLE_RATE, take
 from voiceguard.detect.verdict import Rule, Window, choose_rule, judge_channel, most_suspicious
-from voiceguard.detect.windows import cut, plan
+from voiceguard.detect.windows import Spans, cut, lay
 from voiceguard.errors import BundleError, ParameterError
 from voiceguard.results import ChannelResult, ModelInfo, OperatingPoint, Result
 
@@ -271,14 +271,15 @@ class Detector:
             If the graph fails.
         """
         audio = take(source, sample_rate=sample_rate, limits=limits)
-        spans = self._plan(audio.samples.shape[1])
-        vectors = [self._run(samples, spans)[1] for samples in audio.samples]
-        times = np.tile(np.array(spans, np.float64).reshape(-1, 2), (audio.n_channels, 1))
+        plans = [self._plan(samples) for samples in audio.samples]
+        runs = zip(audio.samples, plans, strict=True)
+        vectors = [self._run(samples, spans)[1] for samples, spans in runs]
+        times = np.array([span for spans in plans for span in spans], np.float64).reshape(-1, 2)
         return Embedding(
             vectors=np.concatenate(vectors),
             start_s=times[:, 0] / SAMPLE_RATE,
             end_s=times[:, 1] / SAMPLE_RATE,
-            channel=np.repeat(np.arange(audio.n_channels), len(spans)),
+            channel=np.repeat(np.arange(audio.n_channels), [len(spans) for spans in plans]),
         )
 
     def _row(self, source: Any, point: Any, prior_spoof: float, limits: Limits) -> Row:
@@ -291,9 +292,9 @@ class Detector:
             return Row(source, None, lightened(error))
         return Row(source, result, None)
 
-    def _plan(self, n_samples: int) -> tuple[tuple[int, int], ...]:
+    def _plan(self, samples: Samples) -> Spans:
         manifest = self.manifest
-        return plan(n_samples, window=manifest.window_samples, hop=manifest.hop_samples)
+        return lay(samples, window=manifest.window_samples, hop=manifest.hop_samples)
 
     def _run(self, samples: Samples, spans: Sequence[tuple[int, int]]) -> tuple[Samples, Samples]:
         batches = cut(
@@ -308,7 +309,7 @@ class Detector:
         return np.concatenate(scores), np.concatenate(vectors)
 
     def _judge(self, index: int, samples: Samples, rule: Rule) -> ChannelResult:
-        spans = self._plan(len(samples))
+        spans = self._plan(samples)
         quality = assess(samples, spans)
         overall = gate(quality.overall, self.policy, whole=True)
         gates = [gate(each, self.policy, whole=False) for each in quality.windows]
