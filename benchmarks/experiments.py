@@ -194,7 +194,7 @@ def _canvas(height: float) -> tuple[Any, Any]:
     """A figure that belongs to no global state; inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, height), layout="constrained")
+    figure = Figure(figsize=(9.8, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -202,8 +202,8 @@ def _canvas(height: float) -> tuple[Any, Any]:
 
 def _name_lines(axes: Any, names: Sequence[tuple[str, str]]) -> None:
     """Positions from the top down, each with two lines of text, long ones wrapped."""
-    wrapped = ["\n".join(textwrap.fill(t, 50, break_on_hyphens=False) for t in n) for n in names]
-    axes.set_yticks(range(len(names)), wrapped, fontsize=7.5)
+    wrapped = ["\n".join(textwrap.fill(t, 62, break_on_hyphens=False) for t in n) for n in names]
+    axes.set_yticks(range(len(names)), wrapped, fontsize=7.0)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", color="0.92")
 

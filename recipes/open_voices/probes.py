@@ -75,9 +75,14 @@ Fit = LinearFit | HiddenFit
 
 
 def told_of(fit: Fit) -> str:
-    """All settings but the hidden layer's width, for the table of ablations."""
-    shown = [one.name for one in fields(fit) if one.name != "hidden"]
-    return ", ".join(f"{name} {getattr(fit, name)}" for name in shown)
+    """Settings for the table of ablations: the main ones always, others where they are unusual."""
+    others = unusual(fit).split(",") if unusual(fit) else []
+    if isinstance(fit, LinearFit):
+        main, known = f"penalty {fit.penalty}, levelling {fit.levelling}", ("penalty", "levelling")
+    else:
+        main, known = f"mixtures {fit.mix}, {fit.epochs} epochs", ("mix", "epochs")
+    rest = [one.replace("=", " ") for one in others if one.partition("=")[0] not in known]
+    return ", ".join([main, *rest])
 
 
 def unusual(fit: Fit) -> str:
