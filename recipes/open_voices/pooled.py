@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 from bank import FULL_SCALE, quantised
 from judge import WINDOW, window
-from ssl_frames import Window, open_encoder
+from ssl_frames import Window, frames_of, open_encoder
 
 from voiceguard.audio.telephony import g711_path
 from voiceguard.errors import ParameterError
@@ -87,12 +87,6 @@ class KeptWindows:
 def at_one_level(windows: Samples) -> Samples:
     """Each window at the peak at which an ensemble hears it."""
     return windows * (PEAK / (np.abs(windows).max(axis=1, keepdims=True) + 1e-8))
-
-
-def frames_of(encoder: SSLEncoder, windows: Samples, *, bfloat16: bool = False) -> torch.Tensor:
-    """Frames in float32 [shape=(batch, layers, frames, dim)]."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        return encoder(torch.from_numpy(windows)).layers.float()
 
 
 def pool(frames: torch.Tensor, projection: Samples | None = None) -> Samples:

@@ -76,11 +76,11 @@ Fit = LinearFit | HiddenFit
 
 def told_of(fit: Fit) -> str:
     """Settings for the table of ablations: the main ones always, others where they are unusual."""
-    others = unusual(fit).split(",") if unusual(fit) else []
     if isinstance(fit, LinearFit):
         main, known = f"penalty {fit.penalty}, levelling {fit.levelling}", ("penalty", "levelling")
     else:
         main, known = f"mixtures {fit.mix}, {fit.epochs} epochs", ("mix", "epochs")
+    others = filter(None, unusual(fit).split(","))
     rest = [one.replace("=", " ") for one in others if one.partition("=")[0] not in known]
     return ", ".join([main, *rest])
 

@@ -92,6 +92,12 @@ def open_encoder(
     return short.eval()
 
 
+def frames_of(encoder: SSLEncoder, windows: Samples, *, bfloat16: bool = False) -> torch.Tensor:
+    """Frames in float32 [shape=(batch, layers, frames, dim)]."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        return encoder(torch.from_numpy(windows)).layers.float()
+
+
 def encode_part(
     folder: Path,
     encoder: SSLEncoder,
@@ -112,9 +118,8 @@ def encode_part(
     )
     for start in range(done, len(rows), BATCH):
         stop = min(start + BATCH, len(rows))
-        windows = torch.from_numpy(np.stack([draw(int(i)) for i in rows[start:stop]]))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            frames[start:stop] = encoder(windows).layers.float().numpy()
+        windows = np.stack([draw(int(i)) for i in rows[start:stop]])
+        frames[start:stop] = frames_of(encoder, windows, bfloat16=bfloat16).numpy()
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(rows):
             frames.flush()
             stamp.write_text(str(stop))

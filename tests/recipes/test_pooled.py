@@ -1,4 +1,7 @@
-"""Pooled features by pass, the probes on them, and networks joined: each on a toy corpus."""
+"""Pooled features by pass, the probes on them, and networks joined: each on a toy corpus.
+
+One module, though a long one: all of it stands on the same passes, which are made once.
+"""
 
 import csv
 import importlib.util
