@@ -2,6 +2,8 @@
 
     pip install pyworld
     python resynthesis.py --data_folder ../../../shared/corpus --work work --per_clip 1
+    python resynthesis.py --data_folder ../../../shared/corpus --work work --out work/neural \
+        --fargan fargan_demo --lpcnet libcodec2.so.1.2 --methods fargan fargan lpcnet
 
 Writes ``work/resynthesis/``, which ``open_corpus(folder, folder)`` opens: ``pcm.npy`` and
 ``offsets.npy`` (the decoded cache's format), ``stamp.json`` and ``manifest.csv`` with the corpus'
@@ -11,16 +13,18 @@ by method is printed at the end. A killed run goes on where it stopped and ends 
 
 Clips of under half a second and silent ones are left out. A method that cannot take a clip (nothing
 voiced, say) gives way to Griffin-Lim, and a mixture that is hardly different from its human to what
-it would have mixed in; ``measures.csv`` keeps what was asked for.
+it would have mixed in; ``measures.csv`` keeps what was asked for. A method named twice is asked
+for twice as often.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from resyntheses import METHODS, MIXTURES, Made, Method, resynthesise
@@ -32,6 +36,7 @@ from resyntheses.measures import (
     likeness_db,
     spectral_distance_db,
 )
+from resyntheses.neural import FARGANVocoder, LPCNetVocoder
 from resyntheses.quantised import Codebook, QuantisedVocoder, fit_codebook
 from resyntheses.spectra import Samples
 from resyntheses.store import Row, Store, quantised
@@ -68,10 +73,12 @@ def humans(corpus: Corpus) -> list[int]:
     return [i for i in rows if not is_silent(corpus.clip(i))]
 
 
-def plan(rows: list[int], *, clips: int, per_clip: int, seed: int) -> list[Item]:
+def plan(
+    rows: list[int], *, clips: int, per_clip: int, seed: int, names: Sequence[str] = NAMES
+) -> list[Item]:
     """What to make: `per_clip` of each of `clips` rows, evenly spaced (0: all of them).
 
-    Every method is asked for alike often, and the copies of a clip by different methods.
+    Every one of `names` is asked for alike often, and the copies of a clip by different ones.
     """
     if 0 < clips < len(rows):
         rows = [rows[k * len(rows) // clips] for k in range(clips)]
@@ -79,8 +86,8 @@ def plan(rows: list[int], *, clips: int, per_clip: int, seed: int) -> list[Item]
     items: list[Item] = []
     deck: list[str] = []
     for row in rows:
-        if len(deck) < min(per_clip, len(NAMES)):
-            deck = [str(name) for name in rng.permutation(NAMES)]
+        if len(deck) < min(per_clip, len(names)):
+            deck = [str(name) for name in rng.permutation(names)]
         hand = (deck * per_clip)[:per_clip]
         deck = deck[per_clip:]
         items += [Item(row, copy, name) for copy, name in enumerate(hand)]
@@ -93,13 +100,19 @@ class Halves:
     Halves are of whole groups, so that no speaker lends the words that he is quantised with.
     """
 
-    def __init__(self, corpus: Corpus, rows: list[int], seed: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        rows: list[int],
+        seed: int,
+        more: Mapping[str, Method] = MappingProxyType({}),
+    ) -> None:
         self.corpus = corpus
         self.methods: list[Mapping[str, Method]] = []
         for half in (0, 1):
             others = [row for row in rows if self.half(row) != half] or rows
             books = self._books(others, np.random.default_rng([seed, 8, half]))
-            self.methods.append({**METHODS, CODEWORDS: QuantisedVocoder(books)})
+            self.methods.append({**METHODS, CODEWORDS: QuantisedVocoder(books), **more})
 
     def half(self, row: int) -> int:
         """0 or 1, by the clip's group."""
@@ -145,18 +158,30 @@ def measured(human: Samples, made: Made) -> Row:
     }
 
 
-def run(corpus: Corpus, folder: Path, *, clips: int, per_clip: int, seed: int) -> list[Row]:
+def run(
+    corpus: Corpus,
+    folder: Path,
+    *,
+    clips: int,
+    per_clip: int,
+    seed: int,
+    names: Sequence[str] = NAMES,
+    more: Mapping[str, Method] = MappingProxyType({}),
+) -> list[Row]:
     """Fill `folder` from where it stands; the measures of all clips.
 
-    Each clip is a pure function of (corpus, seed, row, copy, method).
+    Each clip is a pure function of (corpus, seed, row, copy, method). `names` are the methods to
+    ask for, `more` those beyond :data:`NAMES`.
     """
     rows = humans(corpus)
-    items = plan(rows, clips=clips, per_clip=per_clip, seed=seed)
+    items = plan(rows, clips=clips, per_clip=per_clip, seed=seed, names=names)
     lengths = [int(corpus.offsets[item.row + 1] - corpus.offsets[item.row]) for item in items]
     settings = {"clips": clips, "per_clip": per_clip, "seed": seed, "samples": sum(lengths)}
+    if tuple(names) != NAMES:
+        settings["methods"] = list(names)
     store = Store(folder, settings, lengths, MEASURES)
     if store.done < len(items):
-        methods = Halves(corpus, rows, seed)
+        methods = Halves(corpus, rows, seed, more)
         for item in items[store.done :]:
             make(corpus, item, methods(item.row), seed, store)
             if store.done % 100 == 0:
@@ -193,7 +218,7 @@ def table(rows: list[Row]) -> str:
     """Per method: clips, share that gave way, median and 95th percentile of each measure."""
     head = f"{'method':11}{'clips':>6}{'gave way':>10}"
     lines = [head + "".join(f"{name + ' p50/p95':>22}" for name in FIGURES)]
-    for name in NAMES:
+    for name in (*NAMES, *sorted({row["asked"] for row in rows} - set(NAMES))):
         asked = [row for row in rows if row["asked"] == name]
         kept = [row for row in asked if row["method"] == name]
         if not kept:
@@ -216,14 +241,27 @@ def main() -> None:
     parser.add_argument("--per_clip", type=int, default=1)
     parser.add_argument("--clips", type=int, default=0, help="human clips, evenly; 0: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--methods", nargs="+", default=NAMES, help="to ask for alike often")
+    parser.add_argument("--fargan", type=Path, help="fargan_demo of libopus 1.5")
+    parser.add_argument("--lpcnet", type=Path, help="libcodec2 1.2, which has LPCNet inside")
+    parser.add_argument("--out", type=Path, help="by default WORK/resynthesis")
     args = parser.parse_args()
+    more: dict[str, Method] = {}
+    if args.fargan:
+        more["fargan"] = FARGANVocoder(args.fargan)
+    if args.lpcnet:
+        more["lpcnet"] = LPCNetVocoder(args.lpcnet)
+    if unknown := set(args.methods) - {*NAMES, *more}:
+        parser.error(f"--methods has {sorted(unknown)}; there are {[*NAMES, *more]}.")
     corpus = open_corpus(args.data_folder, args.work / "cache")
     rows = run(
         corpus,
-        args.work / "resynthesis",
+        args.out or args.work / "resynthesis",
         clips=args.clips,
         per_clip=args.per_clip,
         seed=args.seed,
+        names=args.methods,
+        more=more,
     )
     print(table(rows))
 

@@ -10,8 +10,8 @@ import pytest
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "open_voices"
 PARTS = (
-    "harmonics", "magnitude", "measures", "mixing", "pitch", "prediction", "quantised", "spectra",
-    "store", "world",
+    "harmonics", "magnitude", "measures", "mixing", "neural", "pitch", "prediction", "quantised",
+    "spectra", "store", "world",
 )  # fmt: skip
 RATE = 16_000
 
