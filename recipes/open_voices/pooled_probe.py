@@ -38,7 +38,7 @@ import torch
 from far import read_folds
 from judge import errors, told, write_scores
 from probes import Features, Floats, Member, Probe, Rows, fit, told_of
-from split import N_FOLDS, Split, family, is_resynthesis, split
+from split import CLASSICAL, N_FOLDS, Split, family, is_resynthesis, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
@@ -111,6 +111,24 @@ def fold_errors(scores: Floats, corpus: Corpus, folds: Sequence[Split]) -> npt.N
     return np.array(found)
 
 
+def pot_errors(
+    scores: Floats, corpus: Corpus, folds: Sequence[Split]
+) -> tuple[float, float, float]:
+    """Equal error rate with all folds in one pot: all engines, present-day ones, classical ones."""
+    rows = np.concatenate([sides.held_out for sides in folds])
+    families = np.array([family(corpus.rows[i]) for i in rows])
+    bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
+    classical = np.isin(families, sorted(CLASSICAL))
+    sides = (np.ones(len(rows), bool), ~classical, bonafide | classical)
+    every, present, old = (
+        errors(scores[rows[side]], bonafide[side], list(families[side]))[0]
+        if not bonafide[side].all()
+        else float("nan")
+        for side in sides
+    )
+    return every, present, old
+
+
 def report(
     scores: Scores,
     corpus: Corpus,
@@ -134,6 +152,10 @@ def report(
                 by_fold = " ".join(f"{100 * value:.1f}" for value in each[:, 1])
                 print(told(f"{name}, {channel}", *each.mean(0)), f"(folds: {by_fold})")
                 means += [f"{value:.4f}" for value in each.mean(0)]
+                pot = (
+                    f"{100 * value:.1f}" for value in pot_errors(by_pass[channel], corpus, folds)
+                )
+                print("    in one pot {} %, present-day {} %, classical {} %".format(*pot))
             today = datetime.date.today().isoformat()
             fitted = how.get(name, "; ".join(how.values()))
             trial = [name, fitted, " ".join(passes), kind]

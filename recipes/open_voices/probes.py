@@ -48,13 +48,14 @@ class LinearFit:
     """How a linear probe is fitted.
 
     `penalty` is the weight of the squared coefficients beside the mean loss of a trial; `levelling`
-    says how far families are levelled (:func:`split.sampling_weights`); with `axes` the probe hears
-    covariances along so many axes too (``pooled.py --axes``).
+    and `classical` say what families count (:func:`split.sampling_weights`); with `axes` the probe
+    hears covariances along so many axes too (``pooled.py --axes``).
     """
 
     hidden: ClassVar[int] = 0
     penalty: float = 0.001
     levelling: float = 0.2
+    classical: float = 0.2
     axes: int = 0
 
 
@@ -65,6 +66,7 @@ class HiddenFit:
     axes: ClassVar[int] = 0
     hidden: int
     levelling: float = 0.5
+    classical: float = 0.2
     mix: float = 1.0
     epochs: int = 12
     dropout: float = 0.4
@@ -77,9 +79,11 @@ Fit = LinearFit | HiddenFit
 def told_of(fit: Fit) -> str:
     """Settings for the table of ablations: the main ones always, others where they are unusual."""
     if isinstance(fit, LinearFit):
-        main, known = f"penalty {fit.penalty}, levelling {fit.levelling}", ("penalty", "levelling")
+        known = ("penalty", "levelling", "classical")
+        main = f"penalty {fit.penalty}, levelling {fit.levelling}, classical {fit.classical}"
     else:
-        main, known = f"mixtures {fit.mix}, {fit.epochs} epochs", ("mix", "epochs")
+        known = ("mix", "epochs", "classical")
+        main = f"mixtures {fit.mix}, {fit.epochs} epochs, classical {fit.classical}"
     others = filter(None, unusual(fit).split(","))
     rest = [one.replace("=", " ") for one in others if one.partition("=")[0] not in known]
     return ", ".join([main, *rest])
@@ -227,7 +231,8 @@ def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) 
     """Probe on all passes of the training clips."""
     how = features.fit
     label = [corpus.rows[i]["label"] for i in train] * len(passes)
-    once = sampling_weights([corpus.rows[i] for i in train], levelling=how.levelling)
+    trials = [corpus.rows[i] for i in train]
+    once = sampling_weights(trials, levelling=how.levelling, classical=how.classical)
     weights = np.tile(once, len(passes))
     heard = np.concatenate([features(name, train) for name in passes])
     if isinstance(how, HiddenFit):

@@ -48,6 +48,15 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("fish", r"fish|openaudio"),
 )
 
+CLASSICAL = frozenset({
+    "hts", "espeak-ng", "mbrola", "gnuspeech", "macos-say", "sig-melgl", "sig-hnm", "sig-melharm",
+    "copy-world", "copy-griffinlim", "copy-tsworld", "copy-lpc", "vc-world", "cyclegan-vc",
+})  # fmt: skip
+"""Families that make sound without a neural vocoder: formants, units, statistics, phase retrieval.
+
+What marks them is loud, and a probe that may lean on it learns less of present-day engines.
+"""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -159,18 +168,20 @@ def split_of(rows: list[dict[str, str]], provenance: Mapping[str, str]) -> Split
 
 
 def sampling_weights(
-    rows: Iterable[dict[str, str]], *, levelling: float = 0.5
+    rows: Iterable[dict[str, str]], *, levelling: float = 0.5, classical: float = 1.0
 ) -> npt.NDArray[np.float64]:
     """Probability of each row: classes alike, families within a class levelled.
 
     A clip counts by its family's size to the power of minus `levelling`, in [0, 1]: at 0 clips
     count alike, at 1 families do. At one half a family of four hundred clips is heard twice as
-    often as one of a hundred, not four times.
+    often as one of a hundred, not four times. A clip of :data:`CLASSICAL` counts `classical` times
+    that, above 0.
     """
     rows = list(rows)
     families = [family(row) for row in rows]
     sizes = Counter(families)
     weight = np.array([sizes[name] ** -levelling for name in families])
+    weight[[name in CLASSICAL for name in families]] *= classical
     label = np.array([row["label"] for row in rows])
     for name in ("bonafide", "spoof"):
         weight[label == name] /= weight[label == name].sum()

@@ -143,8 +143,9 @@ def test_a_member_is_a_file_and_its_layers(recipe):
 @pytest.mark.parametrize(
     ("text", "settings"),
     [
-        ("tiny:0::penalty=0.03", "penalty 0.03, levelling 0.2"),
-        ("tiny:0,2:8:mix=0.4,epochs=1,decay=0.2", "mixtures 0.4, 1 epochs, decay 0.2"),
+        ("tiny:0::penalty=0.03", "penalty 0.03, levelling 0.2, classical 0.2"),
+        ("tiny:0,2:8:mix=0.4,epochs=1,decay=0.2",
+         "mixtures 0.4, 1 epochs, classical 0.2, decay 0.2"),
     ],
 )  # fmt: skip
 def test_a_members_settings_are_read_told_and_fitted(recipe, corpus, work, text, settings):

@@ -155,6 +155,24 @@ def test_families_are_levelled_as_far_as_asked(split, levelling, ratio):
     assert weights[10] == pytest.approx(0.5)
 
 
+def test_classical_engines_count_as_much_as_asked(split):
+    def row(label, system):
+        return {"label": label, "system": system, "origin": "here"}
+
+    rows = [row("spoof", "flite"), row("spoof", "large"), row("bonafide", "")]
+    weights = split.sampling_weights(rows, classical=0.25)
+    assert weights[0] / weights[1] == pytest.approx(0.25)
+    np.testing.assert_allclose(weights[[0, 1]].sum(), weights[2])
+    np.testing.assert_allclose(split.sampling_weights(rows)[:2], 0.25)
+
+
+def test_classical_families_are_families_of_the_corpus(split, rows):
+    found = {split.family(row) for row in rows}
+    if len(rows) < 1000:
+        pytest.skip("The made-up corpus has no classical engines of its own.")
+    assert found >= split.CLASSICAL
+
+
 def test_a_bundle_says_what_it_never_heard(split, rows):
     provenance = {"held_out_fold": "2", "released": "melgan kokoro"}
     found = split.split_of(rows, provenance)
