@@ -24,7 +24,7 @@ from split import sampling_weights
 from ssl_frames import open_encoder
 
 from voiceguard.features.ssl import SSLEncoder
-from voiceguard.models.covariance import CovarianceProbe
+from voiceguard.models.covariance import LEAST_SCALE, CovarianceProbe
 from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
 from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork
 from voiceguard.training.checkpoints import RUN_NAME
@@ -32,9 +32,6 @@ from voiceguard.training.corpus import Corpus
 from voiceguard.training.losses import label_loss
 
 ITERATIONS = 150
-LEAST_SCALE = 0.003
-"""Features that deviate less carry the noise of 16 bits."""
-
 BATCH = 128
 RATE = 5e-4
 SMOOTHING = 0.05

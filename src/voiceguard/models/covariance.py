@@ -23,7 +23,7 @@ from voiceguard.models.back_end import FrameBackEnd, frame_mean, real_frames
 from voiceguard.models.graph import ModelOutput
 from voiceguard.models.probe import LinearProbe, pool_statistics
 
-_LEAST_SCALE = 0.003
+LEAST_SCALE = 0.003
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def whitening_axes(frames: NDArray[np.floating], axes: int) -> NDArray[np.float3
             "The 'axes' parameter of whitening_axes must lie from 1 to the width of the frames and "
             f"below their number. Got {axes} axes of frames of shape {frames.shape} instead."
         )
-    scale = np.maximum(frames.std(axis=0, dtype=np.float64), _LEAST_SCALE)
+    scale = np.maximum(frames.std(axis=0, dtype=np.float64), LEAST_SCALE)
     standard = (frames - frames.mean(axis=0, dtype=np.float64)) / scale
     spread, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
     leading = np.argsort(spread)[::-1][:axes]
