@@ -138,7 +138,10 @@ def draw_probes(rows: Sequence[Row], folder: Path) -> None:
             label = CHANNEL_TITLES[channel] + title
             axes.plot(x, y, "o", color=colour, markerfacecolor=face, label=label)
     axes.set(xlabel="EER (%), mean over folds of held-out engine families")
-    _name_lines(axes, [(row["probe"], "; ".join(row[each] for each in TRIED[1:])) for row in rows])
+    # Settings stand in the second line, so that a name is shown without those it carries.
+    names = [re.sub(r"::[^ ]*", "", row["probe"]) for row in rows]
+    tried = ["; ".join(row[each] for each in TRIED[1:]) for row in rows]
+    _name_lines(axes, list(zip(names, tried, strict=True)))
     _save(figure, folder / "experiments_ablations.png")
 
 
