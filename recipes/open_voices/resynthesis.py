@@ -246,6 +246,9 @@ def main() -> None:
     parser.add_argument("--lpcnet", type=Path, help="libcodec2 1.2, which has LPCNet inside")
     parser.add_argument("--out", type=Path, help="by default WORK/resynthesis")
     args = parser.parse_args()
+    for path in filter(None, (args.fargan, args.lpcnet)):
+        if not path.is_file():
+            parser.error(f"{path} is no file; the README says where the vocoders come from.")
     more: dict[str, Method] = {}
     if args.fargan:
         more["fargan"] = FARGANVocoder(args.fargan)

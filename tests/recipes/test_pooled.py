@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,6 +295,24 @@ def test_covariances_of_several_layers_are_refused(recipe, corpus, encoder, tmp_
 
     with pytest.raises(ParameterError, match="leave out --axes"):
         recipe["pooled"].run_pass("first", corpus, encoder, tmp_path, axes=5)
+
+
+def test_errors_in_one_pot_tell_present_day_engines_from_classical_ones(recipe):
+    crossing, split = recipe["pooled_probe"], recipe["split"]
+    systems = ["", "flite", "bark"]
+    rows = [
+        {
+            "label": "spoof" if systems[i % 3] else "bonafide",
+            "system": systems[i % 3],
+            "origin": "o",
+        }
+        for i in range(60)
+    ]
+    # Every flite clip looks human, no bark clip does.
+    scores = np.array([[0.0, 1.0, -1.0][i % 3] for i in range(60)]) + np.linspace(0, 0.5, 60)
+    folds = [split.Split(np.array([]), np.arange(part, 60, 2)) for part in (0, 1)]
+    found = crossing.pot_errors(scores, SimpleNamespace(rows=rows), folds)
+    assert found == pytest.approx((0.5, 0.0, 1.0), abs=0.02)
 
 
 def test_beliefs_are_the_mean_log_odds_over_members_and_passes(recipe, corpus, members):

@@ -69,7 +69,12 @@ class FARGANVocoder:
 
     def _run(self, mode: str, source: Path, target: Path) -> None:
         command = [str(self.program), mode, str(source), str(target)]
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise UnsuitableClipError(
+                f"{self.program.name} {mode} took more than {_TIMEOUT_S} s."
+            ) from error
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip()[:200]
             raise UnsuitableClipError(f"{self.program.name} {mode} gave {done.returncode}: {said}")

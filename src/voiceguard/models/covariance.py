@@ -24,6 +24,7 @@ from voiceguard.models.graph import ModelOutput
 from voiceguard.models.probe import LinearProbe, pool_statistics
 
 LEAST_SCALE = 0.003
+"""Frames and pooled features that deviate less carry the noise of 16 bits."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ class TestFARGANVocoder:
         with pytest.raises(R.package.UnsuitableClipError, match="gave 1: no weights here"):
             R.neural.FARGANVocoder(broken)(voice(), np.random.default_rng(0))
 
+    def test_one_that_hangs_is_stopped(self, program, monkeypatch):
+        monkeypatch.setattr(R.neural, "_TIMEOUT_S", 0.3)
+        slow = program("#!{python}\nimport time\ntime.sleep(20)\n")
+        with pytest.raises(R.package.UnsuitableClipError, match=r"took more than 0\.3 s"):
+            R.neural.FARGANVocoder(slow)(voice(), np.random.default_rng(0))
+
     def test_the_script_gives_such_a_clip_to_the_fallback(self, program, methods):
         broken = R.neural.FARGANVocoder(program("#!{python}\nraise SystemExit(1)\n"))
         more = {**methods, "fargan": broken}
