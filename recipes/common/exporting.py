@@ -26,6 +26,8 @@ from voiceguard.detect import calibration
 from voiceguard.detect.bundle import Manifest
 from voiceguard.errors import ModelError, VoiceguardError
 from voiceguard.export import export_bundle
+from voiceguard.export_ssl import export_ssl_bundle
+from voiceguard.models.ssl_network import SSLNetwork
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +88,8 @@ def _run(argv: list[str]) -> None:
         },
         **({} if args.uncalibrated else _judged(args.model, data)),
     )
-    export_bundle(trained.network, args.out, manifest=manifest, card=_card(trained))
+    export = export_ssl_bundle if isinstance(trained.network, SSLNetwork) else export_bundle
+    export(trained.network, args.out, manifest=manifest, card=_card(trained))
     print(f"wrote {args.out}")
 
 

@@ -7,18 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from voiceguard.errors import ModelError
+from voiceguard.errors import ModelError, ParameterError
 from voiceguard.protocols import Trial
 from voiceguard.training.trials import Clips, Windows
 
 if TYPE_CHECKING:
     from voiceguard.models import Network
     from voiceguard.models.gmm import GMM
+    from voiceguard.models.ssl_network import SSLNetwork
 
 NETWORK_NAME = "model.safetensors"
 MIXTURE_NAME = "gmm.safetensors"
@@ -33,10 +34,11 @@ def build_network(system: str, options: Mapping[str, Any]) -> Network:
     Parameters
     ----------
     system : str
-        One of :func:`voiceguard.models.names`.
+        One of :func:`voiceguard.models.names`, or ``ssl``.
     options : mapping
-        As for :func:`voiceguard.models.build`, lists for tuples. The AASIST pair takes ``sizes``
-        besides, a mapping like :meth:`voiceguard.models.aasist.AASISTConfig.to_dict`.
+        Of ``ssl`` those of :func:`ssl_network`; of the others as for
+        :func:`voiceguard.models.build`, lists for tuples. The AASIST pair takes ``sizes`` besides,
+        a mapping like :meth:`voiceguard.models.aasist.AASISTConfig.to_dict`.
 
     Raises
     ------
@@ -46,6 +48,8 @@ def build_network(system: str, options: Mapping[str, Any]) -> Network:
     from voiceguard.models import build
 
     options = dict(options)
+    if system == "ssl":
+        return ssl_network(**options)
     if system == "spectral-aasist":
         from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
 
@@ -56,6 +60,62 @@ def build_network(system: str, options: Mapping[str, Any]) -> Network:
         return AASIST(AASISTConfig.from_dict(options.pop("sizes")), **options)
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     return build(system, **tuples)
+
+
+def ssl_network(
+    encoder: str | Path,
+    back_end: str,
+    *,
+    layers: Sequence[int] = (-1,),
+    open_blocks: int | Literal["all"] = "all",
+    window_samples: int = 64_600,
+    encoder_options: Mapping[str, Any] | None = None,
+    back_end_options: Mapping[str, Any] | None = None,
+) -> SSLNetwork:
+    """An untrained back end behind a pretrained encoder.
+
+    Parameters
+    ----------
+    encoder : str or Path
+        What :func:`voiceguard.features.ssl.load_encoder` reads; a trained network asks for it
+        again, for its sizes.
+    back_end : str
+        One of :func:`voiceguard.models.back_ends`.
+    layers : sequence of int
+        Layers of the encoder that the back end hears; negative ones from the end.
+    open_blocks : int or "all"
+        Blocks from the top that train, 0 for a frozen encoder; "all" opens what lies below too.
+    window_samples : int
+        Length of a window, for back ends that fix their frames.
+    encoder_options, back_end_options : mapping, optional
+        Such as ``gradient_checkpointing``; fields of the back end's configuration.
+
+    Raises
+    ------
+    ParameterError
+        If there are not so many blocks to open, or an option does not fit.
+    VoiceguardError
+        As ``load_encoder``.
+    """
+    from voiceguard.features.ssl import load_encoder
+    from voiceguard.models.ssl_network import SSLNetwork, frame_network
+
+    heard = load_encoder(encoder, layers=list(layers), **(encoder_options or {}))
+    if open_blocks != "all":
+        if not isinstance(open_blocks, int) or not 0 <= open_blocks <= len(heard.blocks):
+            raise ParameterError(
+                f"The 'open_blocks' option must be all or an int in [0, {len(heard.blocks)}], the "
+                f"blocks of this encoder. Got {open_blocks!r} instead."
+            )
+        heard.freeze(blocks=len(heard.blocks) - open_blocks if open_blocks else None)
+    head = frame_network(
+        back_end,
+        dim=heard.dim,
+        n_layers=heard.n_layers,
+        frames=heard.frames(window_samples),
+        **(back_end_options or {}),
+    )
+    return SSLNetwork(heard, head, back_end=back_end)
 
 
 @dataclass(frozen=True)

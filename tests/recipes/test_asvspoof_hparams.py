@@ -10,8 +10,12 @@ pytest.importorskip("hyperpyyaml", reason="the recipes' files are HyperPyYAML")
 torch = pytest.importorskip("torch")
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+# Those of SSL systems need an encoder's file: tests/recipes/asvspoof/test_ssl_system.py.
 FILES = sorted(
-    path for name in ("asvspoof2019_la", "asvspoof5") for path in (RECIPES / name).glob("hparams/*")
+    path
+    for name in ("asvspoof2019_la", "asvspoof5")
+    for path in (RECIPES / name).glob("hparams/*")
+    if not path.stem.startswith("ssl_")
 )
 PARAMETERS = {
     "aasist": 297_866,
@@ -32,6 +36,20 @@ def common():
         sys.path.remove(folder)
         for name in ("settings", "systems"):
             sys.modules.pop(name, None)
+
+
+def test_the_published_settings_of_ssl_aasist(common):
+    settings, _ = common
+    path = RECIPES / "asvspoof2019_la/hparams/ssl_aasist.yaml"
+    values = settings.read_settings(path, "data_folder: x\nencoder: xls-r.safetensors")
+    assert values["options"] == {
+        "encoder": "xls-r.safetensors", "back_end": "ssl-aasist", "layers": [-1],
+        "open_blocks": "all",
+    }  # fmt: skip
+    assert values["perturb"] == [{"name": "rawboost", "algorithm": 5}]
+    expected = {"learning_rate": 1e-6, "weight_decay": 1e-4, "batch_size": 14, "optimiser": "adam"}
+    assert {name: values[name] for name in expected} == expected
+    assert values["objective_options"] == {"spoof": 0.1, "bonafide": 0.9}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
