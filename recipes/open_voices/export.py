@@ -1,7 +1,7 @@
 """Calibrate a trained model on its held-out fold and write the bundle.
 
     python export.py --data_folder ../../../shared/corpus --work work \
-        --network work/base7/joined.safetensors --crossed work/base7/crossed.csv.gz \
+        --network work/base9/joined.safetensors --crossed work/base9/crossed.csv.gz \
         --card ../../docs/model-card.md --out ../../src/voiceguard/assets/models/vg-base
 
 The calibration sees each held-out clip as recorded and through four channels, so that one map

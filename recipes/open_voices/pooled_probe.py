@@ -1,10 +1,10 @@
 """Cross-validate probes on pooled features, alone and summed; then write their network.
 
     E=work/encoders
-    M="$E/distillmos.safetensors:0 $E/whisper-tiny-en.safetensors:0,1,2:384"
+    M="$E/distillmos.safetensors:0::axes=96,penalty=0.01 $E/whisper-tiny-en.safetensors:0,1,2:384"
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --members $M \
-        --far far_folds.csv --out work/base7
+        --far far_folds.csv --out work/base9
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --far far_folds.csv \
         --folds 0 2 4 --members $E/distillmos.safetensors:0::penalty=0.01
 
