@@ -31,7 +31,6 @@ from ssl_train import Best, Figures, SSLBrain, append_result, macro, make_brain,
 from torch import Tensor, nn
 from train import rooms
 
-from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.models.graph import ModelOutput
 from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network, save_ssl_network
 from voiceguard.training.augment import ChannelConfig, ChannelSimulator
@@ -76,12 +75,8 @@ def groups(network: SSLNetwork, encoder_share: float) -> list[dict[str, Any]]:
 
 
 def open_top(network: SSLNetwork, blocks: int) -> None:
-    """Freeze all of the encoder but its top `blocks`; convolutions, where it has no other."""
-    encoder = network.encoder
-    if len(encoder.blocks):
-        encoder.freeze(blocks=max(0, len(encoder.blocks) - blocks))
-    elif isinstance(encoder, DistillMOSEncoder):
-        encoder.convolutions[: max(0, len(encoder.convolutions) - blocks)].requires_grad_(False)
+    """Freeze all of the encoder but its top `blocks`."""
+    network.encoder.freeze(blocks=max(0, len(network.encoder.blocks) - blocks))
 
 
 def best_so_far(path: Path) -> Figures:

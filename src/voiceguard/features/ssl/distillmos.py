@@ -86,8 +86,8 @@ class DistillMOSEncoder(SSLEncoder):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """Transformer blocks."""
-        return nn.ModuleList() if self.transformer is None else self.transformer.blocks
+        """Transformer blocks; where only layer 0 is heard, the convolutions."""
+        return self.convolutions if self.transformer is None else self.transformer.blocks
 
     @property
     def config(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class DistillMOSEncoder(SSLEncoder):
         found = {0: x}
         if self.transformer is not None:
             x = self.transformer.enter(x)
-            for number, block in enumerate(self.blocks, start=1):
+            for number, block in enumerate(self.transformer.blocks, start=1):
                 x = self._run(block, x)
                 found[number] = x
         whole = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
