@@ -12,7 +12,9 @@ dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of
 ``--axes 96`` they also have the covariances along so many axes (``axes.npy``, made once from the
 frames of some clips) and lie in ``work/pooled/<encoder>-96/``. The windows themselves, at one
 level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a
-student learns from them. A killed pass goes on where it stopped. ``--bf16`` is four times faster on
+student learns from them. ``--frames`` keeps what is heard over time, along the same axes, in
+``work/frames/<encoder>-96/<pass>.npy`` (0.4 GB a pass), which ``imitate.py`` asks for. A killed
+pass goes on where it stopped. ``--bf16`` is four times faster on
 some processors, and close enough for a probe.
 """
 
@@ -43,6 +45,7 @@ FLUSH_EVERY = 16
 AXES_FROM = 1024
 """Clips whose frames the axes are fitted on, half of them by telephone."""
 FRAME_STEP = 4
+CENTRE = "centre.npy"
 PASSES = ("first", "g711", "telephone", "channel")
 
 Samples = npt.NDArray[np.float32]
@@ -100,6 +103,12 @@ def pool(frames: torch.Tensor, projection: Samples | None = None) -> Samples:
     return torch.stack(found, dim=1).numpy()
 
 
+def along_axes(frames: torch.Tensor, projection: Samples, centre: Samples) -> Samples:
+    """The one layer's frames along the axes, about the mean [shape=(batch, frames, axes)]."""
+    found: Samples = (frames[:, 0] @ torch.from_numpy(projection).T).numpy() - centre
+    return found
+
+
 def folder_of(work: Path, architecture: str, axes: int) -> Path:
     """Where the rows of an encoder lie."""
     return work / "pooled" / (f"{architecture}-{axes}" if axes else architecture)
@@ -130,7 +139,11 @@ def frame_axes(
             windows = at_one_level(np.stack([drawn[k % 2](int(rows[k])) for k in some]))
             heard = frames_of(encoder, windows, bfloat16=bfloat16)[:, 0, ::FRAME_STEP]
             frames.append(heard.flatten(0, 1).numpy())
-        np.save(path, whitening_axes(np.concatenate(frames), axes))
+        whole = np.concatenate(frames)
+        found = whitening_axes(whole, axes)
+        # What they start from, for frames kept in 16 bits: far from zero those are coarse.
+        np.save(folder / CENTRE, found @ whole.mean(axis=0, dtype=np.float64).astype(np.float32))
+        np.save(path, found)
     return np.load(path)
 
 
@@ -142,8 +155,12 @@ def run_pass(
     *,
     axes: int = 0,
     bfloat16: bool = False,
+    keep_frames: bool = False,
 ) -> Path:
-    """Fill one pass from where it stands; its file."""
+    """Fill one pass from where it stands; its file.
+
+    With `keep_frames` the frames along the axes are kept too, in 16 bits.
+    """
     folder = folder_of(work, encoder.architecture, axes)
     wanted = {"encoder": encoder.fingerprint(), "layers": encoder.layers, "clips": len(corpus)}
     settle_configuration(folder, wanted)
@@ -160,12 +177,26 @@ def run_pass(
         shape=(len(corpus), encoder.n_layers, width),
     )
     windows = KeptWindows(name, corpus, work)
+    kept = centre = None
+    if keep_frames:
+        centre = np.load(folder / CENTRE)
+        (work / "frames" / folder.name).mkdir(parents=True, exist_ok=True)
+        kept = np.lib.format.open_memmap(
+            work / "frames" / folder.name / f"{name}.npy",
+            mode="r+" if done else "w+",
+            dtype="f2",
+            shape=(len(corpus), encoder.frames(WINDOW), axes),
+        )
     for start in range(done, len(corpus), BATCH):
         stop = min(start + BATCH, len(corpus))
         frames = frames_of(encoder, windows(start, stop), bfloat16=bfloat16)
         rows[start:stop] = pool(frames, projection)
+        if kept is not None and projection is not None and centre is not None:
+            kept[start:stop] = along_axes(frames, projection, centre)
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(corpus):
             rows.flush()
+            if kept is not None:
+                kept.flush()
             stamp.write_text(str(stop))
             print(f"{name}: {stop} of {len(corpus)} clips", flush=True)
     return path
@@ -178,17 +209,23 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--layers", type=int, nargs="+", default=[0])
     parser.add_argument("--axes", type=int, default=0, help="of the covariances; 0 for none")
+    parser.add_argument("--frames", action="store_true", help="keep frames along the axes too")
     parser.add_argument("--context_s", type=float, help="cuts the 30 s window of Whisper")
     parser.add_argument("--passes", nargs="+", default=PASSES)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args()
+    if args.frames and not args.axes:
+        parser.error("--frames keeps them along axes: add --axes.")
     torch.set_num_threads(args.threads)
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoder = open_encoder(args.encoder, layers=args.layers, context_s=args.context_s)
     encoder = encoder.to(memory_format=torch.channels_last).freeze().eval()
     for name in args.passes:
-        run_pass(name, corpus, encoder, args.work, axes=args.axes, bfloat16=args.bf16)
+        run_pass(
+            name, corpus, encoder, args.work,
+            axes=args.axes, bfloat16=args.bf16, keep_frames=args.frames,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -155,18 +155,26 @@ class Probe(Protocol):
 
 
 class Features:
-    """The pooled features of one member, by pass, and how its probe is fitted on them."""
+    """The pooled features of one member, by pass, and how its probe is fitted on them.
 
-    def __init__(self, folder: Path, layers: Sequence[int], *, fit: Fit = LinearFit()) -> None:
+    With `plain` the covariances are left out.
+    """
+
+    def __init__(
+        self, folder: Path, layers: Sequence[int], *, fit: Fit = LinearFit(), plain: bool = False
+    ) -> None:
         self.folder = folder
         self.fit = fit
         kept = json.loads((folder / RUN_NAME).read_text("utf-8"))["layers"]
         self.places = [kept.index(layer) for layer in layers]
+        axes = folder / "axes.npy"
+        self.width = 2 * np.load(axes).shape[1] if plain and axes.is_file() else None
 
     def __call__(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
         """Features of some rows [shape=(rows, layers * features of a layer)]."""
         stored = np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        return stored[rows][:, self.places].astype(np.float32).reshape(len(rows), -1)
+        heard = stored[rows][:, self.places, : self.width]
+        return heard.astype(np.float32).reshape(len(rows), -1)
 
     def network(self, probe: Probe, encoder: SSLEncoder) -> SSLNetwork:
         """A probe on these features behind the encoder."""
