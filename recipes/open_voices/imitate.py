@@ -37,6 +37,7 @@ from voiceguard.models.probe import LinearProbe
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
 from voiceguard.training.bank import Bank, BankDataset, open_bank
 from voiceguard.training.brain import Schedule, warmed_average
+from voiceguard.training.checkpoints import WholeCheckpointer
 from voiceguard.training.corpus import Corpus, open_corpus
 from voiceguard.training.data import Batch
 from voiceguard.training.imitation import (
@@ -119,7 +120,7 @@ def make_brain(
             parameters, lr=hparams["learning_rate"], weight_decay=hparams["weight_decay"]
         )
 
-    checkpointer = sb.utils.checkpoints.Checkpointer(
+    checkpointer = WholeCheckpointer(
         folder / "checkpoints", recoverables={**parts, "average": average, "counter": counter}
     )
     options = {"device": "cpu", "noprogressbar": True, "max_grad_norm": LARGEST_GRADIENT}
