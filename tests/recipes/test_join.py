@@ -66,3 +66,38 @@ def test_a_folder_given_twice_is_refused(join, folder, tmp_path):
 def test_a_folder_without_a_manifest_is_refused(join, tmp_path):
     with pytest.raises(ProtocolError, match="no such manifest"):
         join.joined([tmp_path], tmp_path)
+
+
+def test_an_origin_that_shares_a_recording_with_the_judges_is_left_out(
+    join, tmp_path, monkeypatch, capsys
+):
+    rng = np.random.default_rng(3)
+
+    def voice(seconds=2.0):
+        steps = rng.uniform(0.01, 0.5, int(seconds * 20)).repeat(800)
+        return (steps * rng.uniform(-1, 1, len(steps))).astype(np.float32)
+
+    def write(name, column, clips):
+        folder = tmp_path / name
+        folder.mkdir()
+        with (folder / "manifest.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, (column, "label", "origin"))
+            writer.writeheader()
+            for number, (origin, samples) in enumerate(clips):
+                sf.write(folder / f"{number}.flac", samples, 16_000, subtype="PCM_16")
+                row = {column: f"{number}.flac", "label": "bonafide", "origin": origin}
+                writer.writerow(row)
+        return folder
+
+    same = voice(3.0)
+    corpus = write("corpus", "file", [("old", same)])
+    added = write("added", "file", [("a", voice()), ("b", voice()), ("b", 0.3 * same[1_600:])])
+    judge = write("judge", "path", [("", voice()), ("", same)])
+    out = tmp_path / "out"
+    monkeypatch.setattr(
+        "sys.argv", ["join.py", str(corpus), str(added), "--out", str(out), "--apart", str(judge)]
+    )
+    join.main()
+    with (out / "manifest.csv").open() as file:
+        assert [row["origin"] for row in csv.DictReader(file)] == ["old", "a"]
+    assert "b is left out: ../added/2.flac is a clip of" in capsys.readouterr().out
