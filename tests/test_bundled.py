@@ -27,12 +27,12 @@ SCORES = {
 }
 # Of vg-small before its weights were rounded to float16.
 FLOAT32_LLRS = {
-    "LA_D_1003356.flac": 1.0415,
-    "LA_E_6163791.flac": -4.8693,
-    "LA_T_1272637.flac": -0.5134,
-    "human_en.ogg": 1.3262,
-    "human_ru.ogg": 1.1644,
-    "synthetic_en.ogg": -1.1321,
+    "LA_D_1003356.flac": -0.2408,
+    "LA_E_6163791.flac": -7.2788,
+    "LA_T_1272637.flac": 0.6761,
+    "human_en.ogg": 2.5192,
+    "human_ru.ogg": 1.8569,
+    "synthetic_en.ogg": -1.4902,
 }
 BYTES = {"vg-base": 12_000_000, "vg-small": 2_000_000}
 
@@ -140,13 +140,13 @@ def _wild_eer(name, path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.21), ("vg-small", 0.30)])
+@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.21), ("vg-small", 0.24)])
 def test_unheard_people_and_engines(name, bound):
     """No worse than as measured for the model card; the AASIST of 2019 stands at 41 %."""
     assert _wild_eer(name, lambda x: x) < bound
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.29), ("vg-small", 0.34)])
+@pytest.mark.parametrize(("name", "bound"), [("vg-base", 0.29), ("vg-small", 0.31)])
 def test_unheard_people_and_engines_by_telephone(name, bound):
     assert _wild_eer(name, g711_path) < bound

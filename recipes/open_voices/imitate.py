@@ -6,8 +6,9 @@ Reads what ``pooled.py --frames`` kept: windows, pooled features, frames. The st
 frames and the views of each window (:mod:`views`) and hears no label. Its last layer is then fitted
 as a probe of ``vg-base`` is: a logistic regression on the embeddings of all passes. Writes
 ``work/<name>/``: checkpoints (a stopped run goes on at its last epoch), ``student.safetensors``
-without the probe, ``average.safetensors`` with it, for ``export.py``; prints its errors on the
-fold's held-out clips.
+without the probe, ``average.safetensors`` with it, for ``export.py``; ``crossed.csv.gz``, scores
+of every clip by such a probe that heard neither its family nor its origin, over the far folds, to
+calibrate on. Prints the errors on the fold's held-out clips.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import speechbrain as sb
 import torch
+from bank import FULL_SCALE
+from far import read_folds
 from hyperpyyaml import load_hyperpyyaml
-from judge import HeldOut
-from probes import ITERATIONS, Features, LinearFit
+from judge import HeldOut, errors, told, write_scores
+from probes import ITERATIONS, Features, LinearFit, Rows
 from safetensors.torch import load_file, save_file
-from split import sampling_weights, split
+from split import N_FOLDS, Split, family, is_resynthesis, sampling_weights, split
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from views import views_of
@@ -48,11 +52,12 @@ from voiceguard.training.imitation import (
 )
 
 BATCH = 32
+Floats = npt.NDArray[np.float32]
 LARGEST_GRADIENT = 5.0
 
 
 def targets_of(
-    corpus: Corpus, train: npt.NDArray[np.int64], hparams: dict[str, Any], work: Path
+    corpus: Corpus, train: Rows, hparams: dict[str, Any], work: Path
 ) -> ImitationTargets:
     """Views, made once a run, and frames as they lie on disk."""
     path = work / hparams["name"] / "views.npy"
@@ -127,9 +132,7 @@ def make_brain(
     return ImitationBrain(parts, optimiser, settings, options, checkpointer)
 
 
-def windows_of(
-    bank: Bank, corpus: Corpus, train: npt.NDArray[np.int64], hparams: dict[str, Any]
-) -> BankDataset:
+def windows_of(bank: Bank, corpus: Corpus, train: Rows, hparams: dict[str, Any]) -> BankDataset:
     """Windows of the training clips, families levelled."""
     weights = sampling_weights(
         [corpus.rows[i] for i in train],
@@ -141,35 +144,32 @@ def windows_of(
     return BankDataset(bank, bonafide, train, weights, per_epoch=per_epoch, seed=hparams["seed"])
 
 
-def embeddings(
-    model: SpectralAASIST, bank: Bank, clips: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """What the student hears in the windows of some clips [shape=(passes * clips, d)]."""
-    rows = np.concatenate([number * bank.n_clips + clips for number in range(len(bank.crops))])
+def embeddings(model: SpectralAASIST, bank: Bank) -> Floats:
+    """What the student hears in every window [shape=(passes, clips, d)]."""
     found = []
     with torch.inference_mode():
-        for some in np.array_split(rows, max(1, len(rows) // BATCH)):
-            windows = torch.from_numpy(np.stack([bank.crop(int(row)) for row in some]))
-            found.append(model.read_out(model.feature_map(windows)).numpy())
-    return np.concatenate(found)
+        for crops in bank.crops:
+            for start in range(0, bank.n_clips, BATCH):
+                some = np.asarray(crops[start : start + BATCH], np.float32) / FULL_SCALE
+                heard = model.read_out(model.feature_map(torch.from_numpy(some)))
+                found.append(heard.numpy())
+    return np.concatenate(found).reshape(len(bank.crops), bank.n_clips, -1)
 
 
-def judge_by_probe(
-    model: SpectralAASIST,
-    bank: Bank,
-    corpus: Corpus,
-    train: npt.NDArray[np.int64],
-    penalty: float,
-) -> SpectralAASIST:
-    """The same model, its last layer a logistic regression on its own embedding."""
-    heard = embeddings(model.eval(), bank, train)
+def probe_of(heard: Floats, corpus: Corpus, train: Rows, penalty: float) -> LinearProbe:
+    """A logistic regression on the embeddings of all passes of some clips."""
     rows = [corpus.rows[i] for i in train]
-    passes = len(bank.crops)
+    passes = len(heard)
     how = LinearFit()
     weights = sampling_weights(rows, levelling=how.levelling, classical=how.classical)
-    probe = LinearProbe(
-        C=0.5 / (penalty * len(heard)), max_iter=ITERATIONS, least_scale=LEAST_SCALE
-    ).fit(heard, [row["label"] for row in rows] * passes, weights=np.tile(weights, passes))
+    some = heard[:, train].reshape(passes * len(train), -1)
+    return LinearProbe(
+        C=0.5 / (penalty * len(some)), max_iter=ITERATIONS, least_scale=LEAST_SCALE
+    ).fit(some, [row["label"] for row in rows] * passes, weights=np.tile(weights, passes))
+
+
+def judge_by(model: SpectralAASIST, probe: LinearProbe) -> SpectralAASIST:
+    """The same model, a probe for its last layer."""
     slope = probe.coef_ / probe.scale_
     offset = probe.intercept_ - float(probe.mean_ @ slope)
     with torch.no_grad():
@@ -177,6 +177,35 @@ def judge_by_probe(
             model.out_layer.weight[index] = torch.from_numpy(sign * slope)
             model.out_layer.bias[index] = sign * offset
     return model
+
+
+def crossed(
+    heard: Floats, corpus: Corpus, folds: Sequence[Split], penalty: float
+) -> npt.NDArray[np.float64]:
+    """Scores by probes that heard neither family nor origin; NaN for re-syntheses (passes, clips).
+
+    The encoder before them may have learned from the labels of some clips, in the stages before
+    this one: there the scores flatter.
+    """
+    found = np.full(heard.shape[:2], np.nan)
+    for sides in folds:
+        probe = probe_of(heard, corpus, sides.train, penalty)
+        for number, embedded in enumerate(heard):
+            found[number, sides.held_out] = probe.decision_function(embedded[sides.held_out])
+    return found
+
+
+def write_crossed(
+    path: Path, scores: npt.NDArray[np.float64], corpus: Corpus, passes: Sequence[str]
+) -> None:
+    """The cross-validated scores of the clips that some fold holds out, and their errors."""
+    rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
+    bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
+    families = [family(corpus.rows[i]) for i in rows]
+    by_pass = {name: one[rows] for name, one in zip(passes, scores, strict=True)}
+    for name, one in by_pass.items():
+        print(told(f"far folds, {name}", *errors(one, bonafide, families)))
+    write_scores(path, bonafide, by_pass)
 
 
 def save(model: SpectralAASIST, path: Path) -> None:
@@ -210,8 +239,13 @@ def main(argv: list[str]) -> None:
     brain.fit(brain.hparams.counter, loader)
     taught = brain.hparams.average.module
     save(taught, folder / "student.safetensors")
-    judge_by_probe(taught, bank, corpus, train, hparams["penalty"])
+    heard, penalty = embeddings(taught.eval(), bank), hparams["penalty"]
+    judge_by(taught, probe_of(heard, corpus, train, penalty))
     save(taught, folder / "average.safetensors")
+    dealt = read_folds(Path(hparams["far"]))
+    folds = [split(corpus.rows, number, dealt=dealt) for number in range(N_FOLDS)]
+    scores = crossed(heard, corpus, folds, penalty)
+    write_crossed(folder / "crossed.csv.gz", scores, corpus, hparams["passes"])
     judge = HeldOut(corpus, hparams["fold"], released=hparams["released"])
     for name, value in judge(taught).items():
         print(f"held out, {name}: {100 * value:.1f} %")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"the recipe needs {ABSENT}
 
 WINDOW = 8_000
 PASSES = ["first", "g711"]
-NAMES = ("split", "bank", "judge", "ssl_frames", "pooled", "probes", "views", "imitate")
+NAMES = ("split", "far", "bank", "judge", "ssl_frames", "pooled", "probes", "views", "imitate")
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +155,13 @@ def test_training_lowers_the_loss_and_goes_on_where_it_stopped(parts):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_the_last_layer_is_a_logistic_regression_on_the_embedding(recipe, corpus, parts, hparams):
+def test_the_last_layer_is_a_logistic_regression_on_the_embedding(recipe, corpus, parts):
     train, bank, _, fit = parts
     taught, _ = fit("judged", 2)
     before = {name: t.clone() for name, t in taught.state_dict().items() if "out_layer" not in name}
-    judged = recipe["imitate"].judge_by_probe(taught, bank, corpus, train, 0.01).eval()
+    imitate = recipe["imitate"]
+    heard = imitate.embeddings(taught.eval(), bank)
+    judged = imitate.judge_by(taught, imitate.probe_of(heard, corpus, train, 0.01)).eval()
     assert all(torch.equal(judged.state_dict()[name], tensor) for name, tensor in before.items())
     rows = np.concatenate([number * bank.n_clips + train for number in range(2)])
     with torch.inference_mode():
@@ -184,3 +186,25 @@ def test_weights_carry_the_configuration_that_export_reads(recipe, hparams, tmp_
     recipe["imitate"].save(model, tmp_path / "student.safetensors")
     with safe_open(tmp_path / "student.safetensors", framework="pt") as stored:
         assert json.loads(stored.metadata()["config"]) == model.config.to_dict()
+
+
+def test_crossed_scores_are_of_probes_that_heard_neither_family_nor_origin(
+    recipe, corpus, parts, tmp_path
+):
+    imitate, split = recipe["imitate"], recipe["split"]
+    rng = np.random.default_rng(5)
+    bonafide = np.array([row["label"] == "bonafide" for row in corpus.rows])
+    heard = rng.standard_normal((2, len(corpus), 3)).astype(np.float32)
+    heard[:, :, 0] += 3.0 * bonafide
+    # One place's clips tell their labels by a mark of their own, the wrong way round.
+    place = np.array([row["origin"] == "place0" for row in corpus.rows])
+    heard[:, place, 0] -= np.where(bonafide[place], 6.0, -6.0)
+    folds = [split.split(corpus.rows, number) for number in range(5)]
+    scores = imitate.crossed(heard, corpus, folds, 0.01)
+    assert not np.isnan(scores).any()
+    assert scores[:, bonafide & ~place].mean() > scores[:, ~bonafide & ~place].mean() + 1.0
+    assert scores[:, bonafide & place].mean() < scores[:, ~bonafide & place].mean()
+    imitate.write_crossed(tmp_path / "crossed.csv.gz", scores, corpus, PASSES)
+    labels, read = recipe["judge"].read_scores(tmp_path / "crossed.csv.gz")
+    assert np.array_equal(labels, bonafide)
+    np.testing.assert_allclose(read["g711"], scores[1], atol=1e-5)
