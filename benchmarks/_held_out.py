@@ -77,7 +77,8 @@ class Held:
 
     def key(self, **settings: object) -> str:
         """Name for stored scores: another graph, split or setting gives another one."""
-        parts = [self.detector.model.sha256, self.rows.held_out.tolist(), sorted(settings.items())]
+        model = f"{self.detector.model.sha256} {self.detector.manifest.calibration}"
+        parts = [model, self.rows.held_out.tolist(), sorted(settings.items())]
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:12]
 
 

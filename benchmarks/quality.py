@@ -39,6 +39,7 @@ from reproduce import (
     Trials,
     all_figures,
     bundle_of,
+    mark,
     scores_by,
 )
 from voiceguard import Detector
@@ -138,7 +139,7 @@ def system(name: str, args: argparse.Namespace) -> System:
     bundle = bundle_of(name, args.fixtures, args.out)
     detector = Detector.load(bundle)
     samples = PUBLISHED_SAMPLES if name in CHECKPOINTS else OUR_SAMPLES
-    key = detector.model.sha256[:12]
+    key = mark(detector)
     return System(Path(name).name, key, lambda: detector_scorer(bundle), samples, detector)
 
 

@@ -240,13 +240,19 @@ def print_scores(row: dict[str, object]) -> None:
         print(" " * 36 + ", ".join(f"{name} {value:.2f}" for name, value in row["scores"].items()))
 
 
+def mark(detector: voiceguard.Detector) -> str:
+    """What tells kept scores of one model from another's: its graph and its calibration."""
+    parts = f"{detector.model.sha256} {detector.manifest.calibration}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
 def judge(
     data: str, trials: Trials, channel: str, system: str, bundle: str, out: Path
 ) -> dict[str, object]:
     """Scores and figures of one system on one set through one channel."""
     detector = voiceguard.Detector.load(bundle)
     samples = PUBLISHED_SAMPLES if system in CHECKPOINTS else OUR_SAMPLES
-    name = f"{data}_{channel}_{Path(system).name}_{detector.model.sha256[:12]}.txt"
+    name = f"{data}_{channel}_{Path(system).name}_{mark(detector)}.txt"
     values = score(trials, channel, bundle, samples, out / "scores" / name)
     calibrated = detector.manifest.calibration is not None
     row: dict[str, object] = {
