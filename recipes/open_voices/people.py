@@ -193,7 +193,9 @@ def fetch(source: Source, folder: Path) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     have = sorted(folder.glob("*.*"))
     if done.returncode or not have:
-        raise RuntimeError(f"{source.origin}: {' '.join(command)} failed: {done.stderr[-300:]}")
+        other = " Is it in contrib or non-free? Add them to apt's sources."
+        hint = other if source.registry == "deb" else ""
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-300:].strip()}{hint}")
     return have[0]
 
 
