@@ -36,6 +36,12 @@ Floats = npt.NDArray[np.float64]
 CHANNEL_TITLES = {"clean": "clean", "g711": "G.711"}
 
 
+def mark(detector: Detector) -> str:
+    """What tells kept scores of one model from another's: its graph and its calibration."""
+    parts = f"{detector.model.sha256} {detector.manifest.calibration}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
 def parser(doc: str, *, clips: int, clips_help: str) -> argparse.ArgumentParser:
     """The options that every one of these benchmarks takes."""
     made = argparse.ArgumentParser(
@@ -77,8 +83,7 @@ class Held:
 
     def key(self, **settings: object) -> str:
         """Name for stored scores: another graph, split or setting gives another one."""
-        model = f"{self.detector.model.sha256} {self.detector.manifest.calibration}"
-        parts = [model, self.rows.held_out.tolist(), sorted(settings.items())]
+        parts = [mark(self.detector), self.rows.held_out.tolist(), sorted(settings.items())]
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:12]
 
 

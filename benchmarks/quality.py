@@ -39,7 +39,6 @@ from reproduce import (
     Trials,
     all_figures,
     bundle_of,
-    mark,
     scores_by,
 )
 from voiceguard import Detector
@@ -52,7 +51,7 @@ from voiceguard.training.corpus import read_manifest
 # The recipe is on the path since reproduce was imported.
 from evaluate import CHANNELS, Scorer, Scores, cue_scorer, detector_scorer, figures, subsets
 
-from _held_out import CHANNEL_TITLES, percent, table, write_json
+from _held_out import CHANNEL_TITLES, mark, percent, table, write_json
 
 ROUNDS = 30
 UNSEEN = "systems that the corpus lacks"

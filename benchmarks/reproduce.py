@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 import voiceguard
+from _held_out import mark
 from voiceguard import metrics, protocols
 from voiceguard.audio import read
 from voiceguard.importers import import_checkpoint
@@ -238,12 +239,6 @@ def print_scores(row: dict[str, object]) -> None:
     """Scores by name, where they are few enough to read."""
     if len(row["scores"]) <= FEW:
         print(" " * 36 + ", ".join(f"{name} {value:.2f}" for name, value in row["scores"].items()))
-
-
-def mark(detector: voiceguard.Detector) -> str:
-    """What tells kept scores of one model from another's: its graph and its calibration."""
-    parts = f"{detector.model.sha256} {detector.manifest.calibration}"
-    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 def judge(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from manifest import COLUMNS, write
 from speaking import ENGINES
 from speaking.engine import (
     SAMPLE_RATE,
@@ -39,11 +40,6 @@ from speaking.engine import (
 from split import source_name
 
 Row = dict[str, str]
-COLUMNS = (
-    *("file", "label", "kind", "system", "method", "speaker", "group", "language", "source"),
-    *("origin", "ref_path", "licence", "orig_rate", "orig_codec", "stored", "duration_s"),
-    *("joined", "derived_from"),
-)
 SENTENCES = Path(__file__).parent / "speaking" / "sentences.csv"
 MOST_OF_A_GROUP, MOST_OF_AN_ORIGIN = 2, 4
 
@@ -148,16 +144,6 @@ def read(file: Path) -> list[Row]:
         return []
     with file.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
-
-
-def write(file: Path, rows: list[Row]) -> None:
-    """Put a manifest in the place of the old one, whole at any time."""
-    partial = file.with_suffix(".part")
-    with partial.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(file)
 
 
 def generate(engine: Engine, corpus: Path, out: Path, humans_of: list[Row]) -> int:

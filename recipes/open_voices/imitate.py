@@ -13,7 +13,6 @@ calibrate on. Prints the errors on the fold's held-out clips.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,28 +21,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import probes
 import speechbrain as sb
 import torch
 from bank import FULL_SCALE
 from far import read_folds
 from hyperpyyaml import load_hyperpyyaml
-from judge import HeldOut, errors, told, write_scores
-from probes import ITERATIONS, Features, LinearFit, Rows
-from safetensors.torch import load_file, save_file
-from split import N_FOLDS, Split, family, is_resynthesis, sampling_weights, split
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from judge import HeldOut
+from pooled_probe import crossed, write_crossed
+from probes import Features, LinearFit, Rows
+from split import N_FOLDS, sampling_weights, split
+from train import averaged, fit, network, save
 from views import views_of
 
-from voiceguard.models.covariance import LEAST_SCALE
 from voiceguard.models.graph import BONAFIDE_INDEX, SPOOF_INDEX
 from voiceguard.models.probe import LinearProbe
-from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
+from voiceguard.models.spectral_aasist import SpectralAASIST
 from voiceguard.training.bank import Bank, BankDataset, open_bank
-from voiceguard.training.brain import Schedule, warmed_average
-from voiceguard.training.checkpoints import WholeCheckpointer
 from voiceguard.training.corpus import Corpus, open_corpus
-from voiceguard.training.data import Batch
 from voiceguard.training.imitation import (
     ImitationBrain,
     ImitationHeads,
@@ -79,10 +74,7 @@ def targets_of(
 
 def student(hparams: dict[str, Any]) -> SpectralAASIST:
     """The network, from its start or from earlier weights, dropouts off."""
-    torch.manual_seed(hparams["seed"])
-    model = SpectralAASIST(SpectralAASISTConfig.from_dict(hparams["model"]))
-    if hparams["init"]:
-        model.load_state_dict(load_file(hparams["init"]))
+    model = network(hparams)
     without_dropout(model)
     return model.to(memory_format=torch.channels_last)
 
@@ -101,35 +93,9 @@ def make_brain(
     model: SpectralAASIST, heads: ImitationHeads, hparams: dict[str, Any], folder: Path
 ) -> ImitationBrain:
     """The Brain with its optimiser, averaged weights and checkpoints."""
-    steps = hparams["windows_per_epoch"] // hparams["batch_size"]
-    average = AveragedModel(
-        model, avg_fn=warmed_average(hparams["average_decay"]), use_buffers=True
-    )
-    counter = sb.utils.epoch_loop.EpochCounter(limit=hparams["epochs"])
     parts = {"model": model, "heads": heads}
-    settings = {
-        "seed": hparams["seed"],
-        "view_weight": hparams["view_weight"],
-        "schedule": Schedule(
-            peak=hparams["learning_rate"],
-            total_steps=steps * hparams["epochs"],
-            decay_share=hparams["decay_share"],
-        ),
-        "average": average,
-        "counter": counter,
-        "steps_per_epoch": steps,
-    }
-
-    def optimiser(parameters: Any) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            parameters, lr=hparams["learning_rate"], weight_decay=hparams["weight_decay"]
-        )
-
-    checkpointer = WholeCheckpointer(
-        folder / "checkpoints", recoverables={**parts, "average": average, "counter": counter}
-    )
-    options = {"device": "cpu", "noprogressbar": True, "max_grad_norm": LARGEST_GRADIENT}
-    return ImitationBrain(parts, optimiser, settings, options, checkpointer)
+    names = ("seed", "view_weight")
+    return averaged(ImitationBrain, names, hparams, parts, folder, max_grad_norm=LARGEST_GRADIENT)
 
 
 def windows_of(bank: Bank, corpus: Corpus, train: Rows, hparams: dict[str, Any]) -> BankDataset:
@@ -140,32 +106,34 @@ def windows_of(bank: Bank, corpus: Corpus, train: Rows, hparams: dict[str, Any])
         classical=hparams["classical"],
     )
     bonafide = np.array([row["label"] == "bonafide" for row in corpus.rows])
-    per_epoch = hparams["windows_per_epoch"]
+    per_epoch = hparams["crops_per_epoch"]
     return BankDataset(bank, bonafide, train, weights, per_epoch=per_epoch, seed=hparams["seed"])
 
 
-def embeddings(model: SpectralAASIST, bank: Bank) -> Floats:
-    """What the student hears in every window [shape=(passes, clips, d)]."""
-    found = []
-    with torch.inference_mode():
-        for crops in bank.crops:
-            for start in range(0, bank.n_clips, BATCH):
-                some = np.asarray(crops[start : start + BATCH], np.float32) / FULL_SCALE
-                heard = model.read_out(model.feature_map(torch.from_numpy(some)))
-                found.append(heard.numpy())
-    return np.concatenate(found).reshape(len(bank.crops), bank.n_clips, -1)
+class Embeddings:
+    """What the student hears in every window, by pass, and how its probe is fitted on that."""
 
+    def __init__(self, heard: dict[str, Floats], fit: LinearFit) -> None:
+        self.heard, self.fit = heard, fit
 
-def probe_of(heard: Floats, corpus: Corpus, train: Rows, penalty: float) -> LinearProbe:
-    """A logistic regression on the embeddings of all passes of some clips."""
-    rows = [corpus.rows[i] for i in train]
-    passes = len(heard)
-    how = LinearFit()
-    weights = sampling_weights(rows, levelling=how.levelling, classical=how.classical)
-    some = heard[:, train].reshape(passes * len(train), -1)
-    return LinearProbe(
-        C=0.5 / (penalty * len(some)), max_iter=ITERATIONS, least_scale=LEAST_SCALE
-    ).fit(some, [row["label"] for row in rows] * passes, weights=np.tile(weights, passes))
+    @classmethod
+    def of(
+        cls, model: SpectralAASIST, bank: Bank, passes: Sequence[str], fit: LinearFit
+    ) -> Embeddings:
+        """Run the student on every window of the bank."""
+        heard = {}
+        with torch.inference_mode():
+            for name, crops in zip(passes, bank.crops, strict=True):
+                batches = []
+                for start in range(0, bank.n_clips, BATCH):
+                    some = np.asarray(crops[start : start + BATCH], np.float32) / FULL_SCALE
+                    batches.append(model.read_out(model.feature_map(torch.from_numpy(some))))
+                heard[name] = torch.cat(batches).numpy()
+        return cls(heard, fit)
+
+    def __call__(self, name: str, rows: Rows) -> Floats:
+        """Embeddings of some clips [shape=(rows, d)]."""
+        return self.heard[name][rows]
 
 
 def judge_by(model: SpectralAASIST, probe: LinearProbe) -> SpectralAASIST:
@@ -177,41 +145,6 @@ def judge_by(model: SpectralAASIST, probe: LinearProbe) -> SpectralAASIST:
             model.out_layer.weight[index] = torch.from_numpy(sign * slope)
             model.out_layer.bias[index] = sign * offset
     return model
-
-
-def crossed(
-    heard: Floats, corpus: Corpus, folds: Sequence[Split], penalty: float
-) -> npt.NDArray[np.float64]:
-    """Scores by probes that heard neither family nor origin; NaN for re-syntheses (passes, clips).
-
-    The encoder before them may have learned from the labels of some clips, in the stages before
-    this one: there the scores flatter.
-    """
-    found = np.full(heard.shape[:2], np.nan)
-    for sides in folds:
-        probe = probe_of(heard, corpus, sides.train, penalty)
-        for number, embedded in enumerate(heard):
-            found[number, sides.held_out] = probe.decision_function(embedded[sides.held_out])
-    return found
-
-
-def write_crossed(
-    path: Path, scores: npt.NDArray[np.float64], corpus: Corpus, passes: Sequence[str]
-) -> None:
-    """The cross-validated scores of the clips that some fold holds out, and their errors."""
-    rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
-    bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
-    families = [family(corpus.rows[i]) for i in rows]
-    by_pass = {name: one[rows] for name, one in zip(passes, scores, strict=True)}
-    for name, one in by_pass.items():
-        print(told(f"far folds, {name}", *errors(one, bonafide, families)))
-    write_scores(path, bonafide, by_pass)
-
-
-def save(model: SpectralAASIST, path: Path) -> None:
-    """Weights with their configuration, for ``export.py``."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={"config": json.dumps(model.config.to_dict())})
 
 
 def main(argv: list[str]) -> None:
@@ -228,24 +161,24 @@ def main(argv: list[str]) -> None:
     model = student(hparams)
     heads = heads_of(model, targets, bank.crops[0].shape[1])
     brain = make_brain(model, heads, hparams, folder)
-    brain.targets, brain.windows = targets, windows_of(bank, corpus, train, hparams)
+    brain.targets, brain.crops = targets, windows_of(bank, corpus, train, hparams)
     start = time.monotonic()
-    brain.on_epoch = lambda epoch, loss: print(
-        f"epoch {epoch}: loss {loss:.3f}, {(time.monotonic() - start) / 60:.1f} minutes", flush=True
+    brain.on_epoch = lambda epoch, figures: print(
+        f"epoch {epoch}: loss {figures['train_loss']:.3f}, "
+        f"{(time.monotonic() - start) / 60:.1f} minutes",
+        flush=True,
     )
-    loader = DataLoader(
-        brain.windows, batch_size=hparams["batch_size"], collate_fn=Batch.collate, drop_last=True
-    )
-    brain.fit(brain.hparams.counter, loader)
+    fit(brain, hparams["batch_size"])
     taught = brain.hparams.average.module
     save(taught, folder / "student.safetensors")
-    heard, penalty = embeddings(taught.eval(), bank), hparams["penalty"]
-    judge_by(taught, probe_of(heard, corpus, train, penalty))
+    passes = hparams["passes"]
+    heard = Embeddings.of(taught.eval(), bank, passes, LinearFit(penalty=hparams["penalty"]))
+    judge_by(taught, probes.fit(heard, corpus, train, passes))
     save(taught, folder / "average.safetensors")
     dealt = read_folds(Path(hparams["far"]))
     folds = [split(corpus.rows, number, dealt=dealt) for number in range(N_FOLDS)]
-    scores = crossed(heard, corpus, folds, penalty)
-    write_crossed(folder / "crossed.csv.gz", scores, corpus, hparams["passes"])
+    scores = crossed({"probe": heard}, corpus, folds, passes, passes)["probe"]
+    write_crossed(folder / "crossed.csv.gz", scores, corpus)
     judge = HeldOut(corpus, hparams["fold"], released=hparams["released"])
     for name, value in judge(taught).items():
         print(f"held out, {name}: {100 * value:.1f} %")

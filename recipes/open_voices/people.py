@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from manifest import COLUMNS, write
 from people_readers import read_members
 from scipy.signal import resample_poly
 
@@ -41,27 +42,6 @@ FRAME_S = 0.02
 SPEECH_BELOW_PEAK_DB = 35.0
 MAX_WINDOWS = 6
 MAX_CLIPS_SPEAKER = 60
-
-COLUMNS = [
-    "file",
-    "label",
-    "kind",
-    "system",
-    "method",
-    "speaker",
-    "group",
-    "language",
-    "source",
-    "origin",
-    "ref_path",
-    "licence",
-    "orig_rate",
-    "orig_codec",
-    "stored",
-    "duration_s",
-    "joined",
-    "derived_from",
-]
 
 CODECS = {
     "PCM_U8": "pcm_u8",
@@ -334,16 +314,6 @@ def cut_source(source: Source, archive: Path, out: Path) -> list[dict[str, str]]
     return rows[: source.cap]
 
 
-def write_manifest(rows: list[dict[str, str]], path: Path) -> None:
-    """Write the manifest so that a reader never sees half of it."""
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
-
-
 def main() -> None:
     """Fetch and cut every source of the table."""
     parser = argparse.ArgumentParser(
@@ -365,7 +335,7 @@ def main() -> None:
             continue
         rows += new
         print(f"{source.origin}: {len(new)} clips, {len({r['speaker'] for r in new})} speakers")
-        write_manifest(rows, arguments.out / "manifest.csv")
+        write(arguments.out / "manifest.csv", rows)
     if failed:
         sys.exit("\n".join(failed))
 

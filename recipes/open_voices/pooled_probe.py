@@ -194,7 +194,7 @@ def write_crossed(path: Path, scores: dict[str, Floats], corpus: Corpus) -> None
     """The cross-validated scores of the clips that some fold holds out."""
     rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
-    write_scores(path, bonafide, {channel: scores[channel][rows] for channel in PASSES})
+    write_scores(path, bonafide, {channel: one[rows] for channel, one in scores.items()})
 
 
 def write(

@@ -147,7 +147,8 @@ class PooledAxes:
         spread, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
         # Axes along which nothing moves stay at nothing.
         spread = np.maximum(spread[::-1][:axes], 1e-6)
-        self.axes = vectors[:, ::-1][:, :axes] / np.sqrt(spread)
+        self.deviations = np.sqrt(spread)
+        self.axes = vectors[:, ::-1][:, :axes] / self.deviations
 
     def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(n, d) to (n, axes)."""

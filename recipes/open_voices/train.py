@@ -14,8 +14,9 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import speechbrain as sb
@@ -37,8 +38,10 @@ from voiceguard.training.brain import (
     TeacherTargets,
     warmed_average,
 )
+from voiceguard.training.checkpoints import WholeCheckpointer
 from voiceguard.training.corpus import Corpus, open_corpus
 from voiceguard.training.data import Batch, CropDataset
+from voiceguard.training.loop import AveragedBrain
 from voiceguard.training.rooms import room_bank
 
 _BRAIN_SETTINGS = (
@@ -46,6 +49,7 @@ _BRAIN_SETTINGS = (
     "frame_weight", "seed", "judge_every",
 )  # fmt: skip
 
+Brain = TypeVar("Brain", bound=AveragedBrain)
 _NOT_CONFIGURATION = ("data_folder", "work", "results", "threads", "init")
 
 
@@ -97,12 +101,18 @@ def teacher(corpus: Corpus, work: Path, hparams: dict[str, Any]) -> TeacherTarge
     return TeacherTargets(torch.from_numpy(stored["features"]), torch.from_numpy(stored["logits"]))
 
 
-def modules(hparams: dict[str, Any], targets: TeacherTargets | None) -> dict[str, torch.nn.Module]:
-    """The network and its projections onto what the teacher hears, seeded."""
+def network(hparams: dict[str, Any]) -> SpectralAASIST:
+    """The network, seeded, from its start or from earlier weights."""
     torch.manual_seed(hparams["seed"])
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(hparams["model"]))
     if hparams["init"]:
         model.load_state_dict(load_file(hparams["init"]))
+    return model
+
+
+def modules(hparams: dict[str, Any], targets: TeacherTargets | None) -> dict[str, torch.nn.Module]:
+    """The network and its projections onto what the teacher hears, seeded."""
+    model = network(hparams)
     parts: dict[str, torch.nn.Module] = {"model": model}
     if targets is not None:
         parts["view"] = torch.nn.Linear(model.out_layer.in_features, targets.features.shape[1])
@@ -112,10 +122,18 @@ def modules(hparams: dict[str, Any], targets: TeacherTargets | None) -> dict[str
     return parts
 
 
-def make_brain(
-    hparams: dict[str, Any], parts: dict[str, torch.nn.Module], folder: Path
-) -> CountermeasureBrain:
-    """The Brain with its optimiser, averaged weights and checkpoints."""
+def averaged(
+    kind: type[Brain],
+    names: Sequence[str],
+    hparams: dict[str, Any],
+    parts: dict[str, torch.nn.Module],
+    folder: Path,
+    **options: Any,
+) -> Brain:
+    """A Brain with its optimiser, averaged weights and checkpoints.
+
+    `names` are the settings that it takes from `hparams`; `options` go to SpeechBrain.
+    """
     steps = hparams["crops_per_epoch"] // hparams["batch_size"]
     average = AveragedModel(
         parts["model"],
@@ -123,12 +141,12 @@ def make_brain(
         use_buffers=True,
     )
     counter = sb.utils.epoch_loop.EpochCounter(limit=hparams["epochs"])
-    checkpointer = sb.utils.checkpoints.Checkpointer(
+    checkpointer = WholeCheckpointer(
         folder / "checkpoints",
         recoverables={**parts, "average": average, "counter": counter},
     )
     settings = {
-        **{name: hparams[name] for name in _BRAIN_SETTINGS},
+        **{name: hparams[name] for name in names},
         "schedule": Schedule(
             peak=hparams["learning_rate"],
             total_steps=steps * hparams["epochs"],
@@ -144,20 +162,16 @@ def make_brain(
             parameters, lr=hparams["learning_rate"], weight_decay=hparams["weight_decay"]
         )
 
-    return CountermeasureBrain(
+    return kind(
         parts,
         optimiser,
         settings,
-        {
-            "device": "cpu",
-            "noprogressbar": True,
-            "precision": hparams.get("precision", "fp32"),
-        },
+        {"device": "cpu", "noprogressbar": True, **options},
         checkpointer,
     )
 
 
-def fit(brain: CountermeasureBrain, batch_size: int) -> None:
+def fit(brain: AveragedBrain, batch_size: int) -> None:
     """Run the remaining epochs."""
     loader = DataLoader(
         brain.crops, batch_size=batch_size, collate_fn=Batch.collate, drop_last=True
@@ -169,6 +183,12 @@ def fingerprint(hparams: dict[str, Any]) -> str:
     """Ten hex digits of the configuration, paths left out."""
     kept = {k: v for k, v in hparams.items() if k not in _NOT_CONFIGURATION}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def save(model: SpectralAASIST, path: Path, **notes: str) -> None:
+    """Weights with their configuration, for ``export.py``."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path, metadata={"config": json.dumps(model.config.to_dict()), **notes})
 
 
 class Log:
@@ -243,7 +263,10 @@ def main(argv: list[str]) -> None:
     corpus = open_corpus(hparams["data_folder"], work / "cache")
     targets = teacher(corpus, work, hparams)
     parts = modules(hparams, targets)
-    brain = make_brain(hparams, parts, folder)
+    brain = averaged(
+        CountermeasureBrain, _BRAIN_SETTINGS, hparams, parts, folder,
+        precision=hparams.get("precision", "fp32"),
+    )  # fmt: skip
     brain.teacher = targets
     brain.judge = HeldOut(
         corpus, hparams["fold"], released=hparams["released"], limit=hparams["judge_clips"]
@@ -251,12 +274,7 @@ def main(argv: list[str]) -> None:
     brain.on_epoch = log = Log(folder / "log.csv")
     brain.crops = dataset(corpus, hparams, work)
     fit(brain, hparams["batch_size"])
-    average = brain.hparams.average.module
-    save_file(
-        {name: tensor.contiguous() for name, tensor in average.state_dict().items()},
-        folder / "average.safetensors",
-        metadata={"config": json.dumps(average.config.to_dict()), "hparams": digest},
-    )
+    save(brain.hparams.average.module, folder / "average.safetensors", hparams=digest)
     append_run(Path(hparams["results"]), hparams, digest, log)
     print(f"wrote {folder / 'average.safetensors'}")
 

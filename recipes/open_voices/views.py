@@ -16,6 +16,7 @@ from probes import Features, Rows
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from split import family, sampling_weights
+from teacher import PooledAxes
 
 from voiceguard.training.corpus import Corpus
 
@@ -25,31 +26,8 @@ BAG_SHARE = 0.6
 CLIP_SHARE = 0.8
 BAG_PENALTY = 0.01
 BAG_ITERATIONS = 60
-LEAST_SCALE = 1e-3
 
 Floats = npt.NDArray[np.float32]
-
-
-def leading(stacked: Floats, train: Rows, axes: int) -> tuple[Floats, Floats]:
-    """Coordinates along the leading axes of what trains, and their deviations.
-
-    Parameters
-    ----------
-    stacked : np.ndarray [shape=(passes, clips, features)]
-    train : np.ndarray [shape=(n,)]
-
-    Returns
-    -------
-    coordinates : np.ndarray [shape=(passes, clips, axes)]
-    deviations : np.ndarray [shape=(axes,)]
-    """
-    heard = stacked[:, train].reshape(-1, stacked.shape[2])
-    mean, scale = heard.mean(0), heard.std(0) + LEAST_SCALE
-    heard = (heard - mean) / scale
-    spread, vectors = np.linalg.eigh((heard.T @ heard / len(heard)).astype(np.float64))
-    spread, vectors = spread[::-1][:axes], vectors[:, ::-1][:, :axes]
-    found = ((stacked - mean) / scale) @ vectors.astype(np.float32)
-    return found, np.sqrt(np.maximum(spread, 1e-6)).astype(np.float32)
 
 
 def bag(whitened: Floats, corpus: Corpus, train: Rows, count: int, *, seed: int) -> Floats:
@@ -128,11 +106,13 @@ def views_of(
     """
     blocks: list[Floats] = []
     for number, (features, probes, share) in enumerate(members):
-        axes, deviations = leading(stacked(features, passes, len(corpus)), train, AXES)
+        heard = stacked(features, passes, len(corpus))
+        axes = PooledAxes(heard[:, train].reshape(-1, heard.shape[2]), AXES)
+        whitened = axes(heard)
         if number == 0:
             # Between the axes as they move and axes that move alike.
-            blocks.append(scaled(axes / np.sqrt(deviations), train, 1.0))
-        beliefs = bag(axes / deviations, corpus, train, probes, seed=seed + number)
+            blocks.append(scaled(whitened * np.sqrt(axes.deviations), train, 1.0))
+        beliefs = bag(whitened, corpus, train, probes, seed=seed + number)
         beliefs = beliefs / np.maximum(beliefs[:, train].std((0, 1)), 1e-6)
         blocks.append(scaled(beliefs, train, share))
     whole = np.concatenate(blocks, axis=2)

@@ -64,7 +64,7 @@ def hparams():
     return {
         "name": "toy", "seed": 3, "fold": 0, "released": [], "init": None, "threads": 1,
         "teachers": [["whisper-4", [1], 5, 1.0]], "frames": "whisper-4", "frame_axes": 4,
-        "passes": PASSES, "batch_size": 4, "windows_per_epoch": 32, "epochs": 3,
+        "passes": PASSES, "batch_size": 4, "crops_per_epoch": 32, "epochs": 3,
         "view_weight": 0.4, "learning_rate": 0.01, "weight_decay": 0.0, "decay_share": 0.5,
         "average_decay": 0.9, "levelling": 0.4, "classical": 0.3, "penalty": 0.01,
         "model": {
@@ -77,6 +77,8 @@ def hparams():
 @pytest.fixture
 def parts(recipe, corpus, work, hparams, tmp_path):
     """Training clips, windows, targets and a way to train up to an epoch."""
+    from voiceguard.training.schedules import Schedule
+
     imitate = recipe["imitate"]
     train = recipe["split"].split(corpus.rows, 0).train
     bank = imitate.open_bank(work / "windows", PASSES)
@@ -88,15 +90,12 @@ def parts(recipe, corpus, work, hparams, tmp_path):
         heads = imitate.heads_of(model, targets, WINDOW)
         brain = imitate.make_brain(model, heads, {**hparams, "epochs": epochs}, tmp_path / folder)
         # The rates are those of the whole training, wherever it stops.
-        brain.hparams.schedule = imitate.Schedule(peak=0.01, total_steps=24, warmup_steps=1)
+        brain.hparams.schedule = Schedule(peak=0.01, total_steps=24, warmup_steps=1)
         brain.targets = targets
-        brain.windows = imitate.windows_of(bank, corpus, train, hparams)
+        brain.crops = imitate.windows_of(bank, corpus, train, hparams)
         losses = []
-        brain.on_epoch = lambda epoch, loss: losses.append(loss)
-        loader = torch.utils.data.DataLoader(
-            brain.windows, batch_size=4, collate_fn=imitate.Batch.collate, drop_last=True
-        )
-        brain.fit(brain.hparams.counter, loader)
+        brain.on_epoch = lambda epoch, figures: losses.append(figures["train_loss"])
+        imitate.fit(brain, 4)
         return brain.hparams.average.module, losses
 
     return train, bank, targets, fit
@@ -160,8 +159,10 @@ def test_the_last_layer_is_a_logistic_regression_on_the_embedding(recipe, corpus
     taught, _ = fit("judged", 2)
     before = {name: t.clone() for name, t in taught.state_dict().items() if "out_layer" not in name}
     imitate = recipe["imitate"]
-    heard = imitate.embeddings(taught.eval(), bank)
-    judged = imitate.judge_by(taught, imitate.probe_of(heard, corpus, train, 0.01)).eval()
+    how = recipe["probes"].LinearFit(penalty=0.01)
+    heard = imitate.Embeddings.of(taught.eval(), bank, PASSES, how)
+    probe = recipe["probes"].fit(heard, corpus, train, PASSES)
+    judged = imitate.judge_by(taught, probe).eval()
     assert all(torch.equal(judged.state_dict()[name], tensor) for name, tensor in before.items())
     rows = np.concatenate([number * bank.n_clips + train for number in range(2)])
     with torch.inference_mode():
@@ -200,11 +201,14 @@ def test_crossed_scores_are_of_probes_that_heard_neither_family_nor_origin(
     place = np.array([row["origin"] == "place0" for row in corpus.rows])
     heard[:, place, 0] -= np.where(bonafide[place], 6.0, -6.0)
     folds = [split.split(corpus.rows, number) for number in range(5)]
-    scores = imitate.crossed(heard, corpus, folds, 0.01)
+    how = recipe["probes"].LinearFit(penalty=0.01)
+    embedded = imitate.Embeddings(dict(zip(PASSES, heard, strict=True)), how)
+    found = imitate.crossed({"probe": embedded}, corpus, folds, PASSES, PASSES)["probe"]
+    scores = np.stack([found[name] for name in PASSES])
     assert not np.isnan(scores).any()
     assert scores[:, bonafide & ~place].mean() > scores[:, ~bonafide & ~place].mean() + 1.0
     assert scores[:, bonafide & place].mean() < scores[:, ~bonafide & place].mean()
-    imitate.write_crossed(tmp_path / "crossed.csv.gz", scores, corpus, PASSES)
+    imitate.write_crossed(tmp_path / "crossed.csv.gz", found, corpus)
     labels, read = recipe["judge"].read_scores(tmp_path / "crossed.csv.gz")
     assert np.array_equal(labels, bonafide)
     np.testing.assert_allclose(read["g711"], scores[1], atol=1e-5)

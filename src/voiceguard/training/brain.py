@@ -7,7 +7,6 @@ steps with a decay (Polyak & Juditsky 1992); the average is what is judged and e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import speechbrain as sb
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from voiceguard.models.graph import ModelOutput
-from voiceguard.training.data import Batch, CropDataset
-from voiceguard.training.loop import ScheduledBrain
+from voiceguard.training.data import Batch
+from voiceguard.training.loop import AveragedBrain
 from voiceguard.training.losses import belief_loss, frame_loss, label_loss, view_loss
 from voiceguard.training.schedules import Schedule
 from voiceguard.training.targets import TeacherTargets
@@ -39,7 +38,7 @@ def warmed_average(decay: float) -> Callable[[Tensor, Tensor, int], Tensor]:
     return average
 
 
-class CountermeasureBrain(ScheduledBrain):
+class CountermeasureBrain(AveragedBrain):
     """Trains ``modules.model``, with ``modules.view`` and ``modules.frames`` to imitate a teacher.
 
     ``view`` projects the embedding onto the teacher's pooled features, ``frames`` each step of the
@@ -54,8 +53,6 @@ class CountermeasureBrain(ScheduledBrain):
 
     teacher: TeacherTargets | None = None
     judge: Judge | None = None
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None
-    crops: CropDataset | None = None
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[Tensor, ModelOutput]:
         """The model's map and its output."""
@@ -108,29 +105,8 @@ class CountermeasureBrain(ScheduledBrain):
             functional.linear(statistics, out.weight[:, -width:], out.bias),
         ]
 
-    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Seed the epoch, so that a resumed one repeats it."""
-        if stage == sb.Stage.TRAIN and epoch is not None:
-            torch.manual_seed(self.hparams.seed * 100_003 + epoch)
-            self.epoch = epoch
-            # A checkpoint of an epoch's end carries the step and mean loss that it ended with.
-            self.step, self.avg_train_loss = 0, 0.0
-            if self.crops is not None:
-                self.crops.epoch = epoch
-
-    def on_fit_batch_end(self, batch: Batch, outputs: Any, loss: Tensor, should_step: bool) -> None:
-        """Move the averaged weights."""
-        if should_step:
-            self.hparams.average.update_parameters(self.modules.model)
-
-    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Judge the averaged weights and write a checkpoint."""
-        if stage != sb.Stage.TRAIN or epoch is None:
-            return
-        figures = {"train_loss": float(stage_loss)}
-        if self.judge is not None and epoch % self.hparams.judge_every == 0:
-            figures.update(self.judge(self.hparams.average.module.eval()))
-        if self.on_epoch is not None:
-            self.on_epoch(epoch, figures)
-        if self.checkpointer is not None:
-            self.checkpointer.save_and_keep_only(meta={"epoch": epoch, **figures}, num_to_keep=2)
+    def figures(self, epoch: int) -> dict[str, float]:
+        """Errors of the averaged weights, where there is a judge."""
+        if self.judge is None or epoch % self.hparams.judge_every:
+            return {}
+        return self.judge(self.hparams.average.module.eval())

@@ -8,9 +8,8 @@ to a linear map on top, and errs less on voices from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from voiceguard.models.spectral_aasist import SpectralAASIST
-from voiceguard.training.bank import BankDataset
 from voiceguard.training.data import Batch
-from voiceguard.training.loop import ScheduledBrain
+from voiceguard.training.loop import AveragedBrain
 
 
 @dataclass(frozen=True)
@@ -140,15 +138,13 @@ def without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-class ImitationBrain(ScheduledBrain):
-    """Trains ``modules.model`` with ``modules.heads``; :attr:`windows` and :attr:`targets` first.
+class ImitationBrain(AveragedBrain):
+    """Trains ``modules.model`` with ``modules.heads``; set :attr:`targets` before ``fit``.
 
-    Expects in `hparams`: ``schedule``, ``steps_per_epoch``, ``view_weight``, ``average``, ``seed``.
+    Expects ``view_weight`` in `hparams`, beside what every AveragedBrain does.
     """
 
     targets: ImitationTargets
-    windows: BankDataset
-    on_epoch: Callable[[int, float], None] | None = None
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[Tensor, list[Tensor]]:
         """What the heads make of the student's map and embedding."""
@@ -170,25 +166,3 @@ class ImitationBrain(ScheduledBrain):
             self.targets.frame_weights.to(self.device),
             view_weight=self.hparams.view_weight,
         )
-
-    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Seed the epoch, so that a resumed one repeats it."""
-        if stage == sb.Stage.TRAIN and epoch is not None:
-            torch.manual_seed(self.hparams.seed * 100_003 + epoch)
-            # A checkpoint of an epoch's end carries the step and mean loss that it ended with.
-            self.epoch, self.step, self.avg_train_loss = epoch, 0, 0.0
-            self.windows.epoch = epoch
-
-    def on_fit_batch_end(self, batch: Batch, outputs: Any, loss: Tensor, should_step: bool) -> None:
-        """Move the averaged weights."""
-        if should_step:
-            self.hparams.average.update_parameters(self.modules.model)
-
-    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Report the loss and write a checkpoint."""
-        if stage != sb.Stage.TRAIN or epoch is None:
-            return
-        if self.on_epoch is not None:
-            self.on_epoch(epoch, float(stage_loss))
-        if self.checkpointer is not None:
-            self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=2)
