@@ -24,6 +24,8 @@ from voiceguard.export_ssl import (
     traceable,
 )
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+from voiceguard.features.ssl.dnsmos import DNSMOSEncoder
+from voiceguard.features.ssl.plcmos import PLCMOSEncoder
 from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder
 from voiceguard.features.ssl.wave_config import WAVE_CONFIGS
 from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
@@ -49,6 +51,10 @@ def encoder_of(kind):
     if kind == "whisper":
         config = WhisperConfig(dim=24, depth=2, heads=2, feedforward=32, mels=20, positions=20)
         return WhisperEncoder(config, layers=(1, 2), context_s=0.22)
+    if kind == "plcmos":
+        return PLCMOSEncoder(layers=(1, 2))
+    if kind == "dnsmos":
+        return DNSMOSEncoder()
     return DistillMOSEncoder(layers=(0,) if kind == "convolutions" else (1,))
 
 
@@ -93,6 +99,18 @@ def test_a_graph_of_distillmos_computes_what_torch_does(kind, probe):
     graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
     for given, want in zip(run(graph, network, probe), expected(network, probe), strict=True):
         np.testing.assert_allclose(given, want, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("kind", "layers"), [("plcmos", 2), ("dnsmos", 1)])
+def test_a_graph_of_a_small_quality_network_computes_what_torch_does(kind, layers, probe):
+    network = network_of(kind, hidden=0, layers=layers)
+    for weights in ("float32", "float16"):
+        graph = ssl_graph_bytes(network, window_samples=WINDOW, probe=probe, weights=weights)
+        tolerance = TOLERANCE if weights == "float32" else FLOAT16_TOLERANCE
+        for given, want in zip(run(graph, network, probe), expected(network, probe), strict=True):
+            np.testing.assert_allclose(given, want, atol=2 * tolerance)
+    together, alone = run(graph, network, probe), run(graph, network, probe[1:2])
+    np.testing.assert_allclose(alone[0][0], together[0][1], atol=1e-5)
 
 
 def test_a_graph_of_whisper_computes_what_torch_does_in_any_batch(whisper, probe):

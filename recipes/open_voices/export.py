@@ -49,11 +49,13 @@ from voiceguard.training.corpus import Corpus, open_corpus
 Samples = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Model: TypeAlias = SpectralAASIST | SSLNetwork | SSLEnsemble
-DESCRIPTIONS = {
-    "SpectralAASIST": "Spectral AASIST",
-    "SSLNetwork": "DistillMOS convolutions, fine-tuned, with a pooled head",
-    "SSLEnsemble": "Probes on frozen DistillMOS convolutions and Whisper tiny.en blocks, summed",
+ENCODERS = {
+    "distillmos": "DistillMOS",
+    "dnsmos": "DNSMOS",
+    "plcmos": "PLCMOS",
+    "whisper": "Whisper tiny.en",
 }
+"""Names of the encoders that ship, by architecture."""
 MOST_SHIFT = 0.05
 """Share of the scores' deviation by which rounding may move them all."""
 AGREE_ON = 128
@@ -83,6 +85,18 @@ def load_model(path: Path) -> Model:
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(json.loads(header["config"])))
     model.load_state_dict(load_file(path))
     return model.eval()
+
+
+def described(model: Model) -> str:
+    """What a model is, for its manifest."""
+    if isinstance(model, SpectralAASIST):
+        return "Spectral AASIST"
+    networks = model.networks if isinstance(model, SSLEnsemble) else (model,)
+    heard = [one.encoder.architecture for one in networks]
+    names = ", ".join(ENCODERS.get(name, name) for name in heard)
+    if len(heard) == 1:
+        return f"A network behind the encoder of {names}"
+    return f"Probes on the lower layers of {names}, frozen, summed"
 
 
 def exported(model: Model, probe: Samples, *, weights: str = "float32") -> tuple[bytes, OnnxEngine]:
@@ -208,8 +222,7 @@ def main() -> None:
         id=args.out.name,
         version=__version__,
         licence="Apache-2.0",
-        description=f"{DESCRIPTIONS[type(model).__name__]}, trained on the open-voices corpus; "
-        "4 s windows, 16 kHz.",
+        description=f"{described(model)}, trained on the open-voices corpus; 4 s windows, 16 kHz.",
         sample_rate=16_000,
         window_samples=WINDOW,
         hop_samples=WINDOW // 2,

@@ -21,6 +21,14 @@ that fold, and written: each behind its encoder and under its name, for ``ssl_fi
 the sum through four channels, from which ``export.py`` calibrates; and ``targets.npz``, what the
 probes believe of each window that trains and what the encoders hear in it, for a student
 (``train.py hparams/distil.yaml``).
+
+    python reopen.py BUNDLE --out work/base9/joined.safetensors
+    cp calibration_scores.csv.gz work/base9/crossed.csv.gz
+    python pooled_probe.py --data_folder ../../../shared/corpus --work work --far far_folds.csv \
+        --beside work/base9 --members $E/plcmos.safetensors:2,3 --out work/base10
+
+``--beside`` adds members to an ensemble that was fitted on every clip, by its weights and its
+cross-validated scores over the same folds: what its encoders hear need not be computed again.
 """
 
 from __future__ import annotations
@@ -36,13 +44,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from far import read_folds
-from judge import errors, told, write_scores
+from judge import errors, read_scores, told, write_scores
 from probes import Features, Floats, Member, Probe, Rows, fit, told_of
 from split import CLASSICAL, N_FOLDS, Split, family, is_resynthesis, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
-from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
+from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble, save_ssl_ensemble
 from voiceguard.models.ssl_network import save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
@@ -129,6 +137,21 @@ def pot_errors(
     return every, present, old
 
 
+class Beside:
+    """An ensemble that new members join: what is in its folder, under the folder's name."""
+
+    def __init__(self, folder: Path, corpus: Corpus) -> None:
+        self.name = folder.name
+        self.ensemble = load_ssl_ensemble(folder / "joined.safetensors")
+        bonafide, scores = read_scores(folder / "crossed.csv.gz")
+        rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
+        if [corpus.rows[i]["label"] == "bonafide" for i in rows] != bonafide.tolist():
+            raise SystemExit(f"{folder} has scores of other clips than this corpus has.")
+        self.scores = {channel: np.full(len(corpus), np.nan) for channel in scores}
+        for channel, one in scores.items():
+            self.scores[channel][rows] = one
+
+
 def report(
     scores: Scores,
     corpus: Corpus,
@@ -203,8 +226,9 @@ def write(
     scores: Scores,
     corpus: Corpus,
     args: argparse.Namespace,
+    beside: Beside | None,
 ) -> None:
-    """Fit on all that may train, and write network, scores and targets."""
+    """Fit on all that may train, and write network, scores and, of members alone, targets."""
     train = np.arange(len(corpus))
     if args.fold is not None:
         train = split(corpus.rows, args.fold, released=args.released).train
@@ -216,9 +240,15 @@ def write(
         plain = re.sub("[:,=]+", "-", name)
         save_ssl_network(network, args.out / f"{plain}.safetensors")
     path = args.out / "joined.safetensors"
-    save_ssl_ensemble(SSLEnsemble(networks, list(weights.values())), path)
-    print(f"wrote {path}, weights {[round(w, 3) for w in weights.values()]}")
+    counted = list(weights.values())
+    if beside is not None:
+        networks = [*beside.ensemble.networks, *networks]
+        counted = [*beside.ensemble.weights, *counted]
+    save_ssl_ensemble(SSLEnsemble(networks, counted), path)
+    print(f"wrote {path}, weights {[round(w, 3) for w in counted]}")
     write_crossed(args.out / "crossed.csv.gz", list(scores.values())[-1], corpus)
+    if beside is not None:
+        return
     logits, views = believed(members, probes, args.passes, train, len(corpus))
     np.savez(args.out / "targets.npz", features=views, logits=logits)
     print(f"wrote targets of {len(train)} clips in {len(args.passes)} passes")
@@ -232,6 +262,7 @@ def main() -> None:
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
     parser.add_argument("--passes", nargs="+", default=PASSES)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
+    parser.add_argument("--beside", type=Path, help="folder of an ensemble that the members join")
     parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")
     parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
     parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
@@ -241,6 +272,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.out and len(args.folds) < N_FOLDS:
         parser.error("--out calibrates on every fold: leave out --folds.")
+    if args.beside and args.fold is not None:
+        parser.error("--beside takes an ensemble that heard every clip: leave out --fold.")
     torch.set_num_threads(args.threads)
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoders = {str(member): member.encoder(args.context_s) for member in args.members}
@@ -250,13 +283,19 @@ def main() -> None:
     dealt = read_folds(args.far) if args.far else None
     folds = [split(corpus.rows, number, dealt=dealt) for number in args.folds]
     scores = crossed(members, corpus, folds, args.passes, PASSES if args.out else JUDGED_ON)
-    scores = with_sum(scores, shares(scores))
+    weights = shares(scores)
+    beside = Beside(args.beside, corpus) if args.beside else None
+    if beside is not None:
+        heard = next(iter(scores.values()))
+        known = {channel: beside.scores[channel] for channel in heard}
+        scores, weights = {beside.name: known, **scores}, {beside.name: 1.0, **weights}
+    scores = with_sum(scores, weights)
     some = "5" if len(args.folds) == N_FOLDS else " ".join(map(str, args.folds))
     kind = f"{some} {'far' if args.far else 'by size'}"
     how = {str(member): told_of(member.fit) for member in args.members}
     report(scores, corpus, folds, args.results, passes=args.passes, kind=kind, how=how)
     if args.out:
-        write(members, encoders, scores, corpus, args)
+        write(members, encoders, scores, corpus, args, beside)
 
 
 if __name__ == "__main__":

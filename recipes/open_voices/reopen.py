@@ -1,11 +1,13 @@
-"""Trainable weights of a spectral AASIST from its bundle, to go on from what was published.
+"""Weights of a bundled network from its graph, to go on from what was published.
 
     python reopen.py ../../src/voiceguard/assets/models/vg-small \
-        --windows work/windows/telephone.npy --out work/reopened.safetensors
+        --windows work/windows/telephone/crops.npy --out work/reopened.safetensors
+    python reopen.py ../../src/voiceguard/assets/models/vg-base --out work/base9/joined.safetensors
 
-A graph has its batch norms folded into the convolutions. They are made anew, to mean and deviation
-of what each convolution gives on some windows, so that the network gives what the graph gives and
-trains as it did before.
+The graph of a spectral AASIST has its batch norms folded into the convolutions. They are made anew,
+to mean and deviation of what each convolution gives on some windows, so that the network gives what
+the graph gives and trains as it did before. That of an ensemble keeps everything by name, some
+weights in int8; with it members can be added (``pooled_probe.py --beside``).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,11 +26,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voiceguard.detect.bundle import read_bundle
+from voiceguard.features.ssl import native
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
+from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
+from voiceguard.models.ssl_network import HEADER, described_network
 
 WINDOWS = 256
 BATCH = 16
 _HALF = "_float16"
+_INT8, _SCALE = "_int8", "_scale"
 _TRACED = re.compile(r"onnx::\w+_\d+$")
 
 
@@ -46,6 +53,9 @@ def stored(graph: bytes) -> dict[str, Tensor]:
         each.name.removesuffix(_HALF): torch.from_numpy(numpy_helper.to_array(each).copy()).float()
         for each in proto.initializer
     }
+    for name in [name for name in arrays if name.endswith(_INT8)]:
+        whole = name.removesuffix(_INT8)
+        arrays[whole] = arrays.pop(name) * arrays.pop(whole + _SCALE)
     found = {
         name.removeprefix("model."): array
         for name, array in arrays.items()
@@ -68,14 +78,59 @@ def norm_of(convolution: str) -> str:
     return re.sub(r"conv(\d)$", r"bn\1", re.sub(r"\.0$", ".1", convolution))
 
 
-def reopen(folder: Path, windows: Tensor) -> SpectralAASIST:
-    """The network, in evaluation mode, its norms set by what the windows give."""
+def opened(folder: Path, network: type) -> tuple[bytes, dict[str, Any]]:
+    """Graph and configuration of a bundle that holds such a network."""
     bundle = read_bundle(folder)
     plain = json.loads((folder / "config.json").read_text("utf-8"))
-    if (kind := plain.pop("network")) != SpectralAASIST.__name__:
-        raise SystemExit(f"{folder} holds a network of kind {kind}; expected SpectralAASIST.")
+    if (kind := plain.pop("network")) != network.__name__:
+        raise SystemExit(f"{folder} holds a network of kind {kind}; expected {network.__name__}.")
+    return bundle.graph, plain
+
+
+def reopen_ensemble(folder: Path) -> SSLEnsemble:
+    """The ensemble, in evaluation mode, with the weights that the graph computes with."""
+    graph, plain = opened(folder, SSLEnsemble)
+    found = stored(graph)
+    members = []
+    for number, member in enumerate(plain["members"]):
+        prefix = f"members.{number}."
+        own = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+        described = {
+            "format": native.FORMAT,
+            "architecture": member["architecture"],
+            "config": member["encoder"],
+            "layers": member["layers"],
+            "provenance": {},
+        }
+        head = {"back_end": member["back_end"], "options": member["options"]}
+        text = {native.HEADER: json.dumps(described), HEADER: json.dumps(head)}
+        members.append(described_network(text, _as_trained(own), name=folder.name))
+    return SSLEnsemble(members, plain["weights"]).eval()
+
+
+def _as_trained(graph: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A member's tensors under the names that it trains with, without what tracing added."""
+    state = {
+        # Whisper's blocks are run one by one, past the network that holds them.
+        name.replace("encoder.layers.", "encoder.network.layers."): array
+        for name, array in graph.items()
+        if ".log_mel." not in name
+    }
+    if "head.back_end.weight" in state:
+        # Of no module: what a covariance probe's axes are multiplied by.
+        state["head.back_end.axes.weight"] = state.pop("head.back_end.weight")
+    for norm in [name.removesuffix(".running_mean") for name in graph if "running_mean" in name]:
+        # A probe's norm has neither; the graph's are ones and zeros.
+        del state[f"{norm}.weight"], state[f"{norm}.bias"]
+        state[f"{norm}.num_batches_tracked"] = torch.tensor(0)
+    return state
+
+
+def reopen(folder: Path, windows: Tensor) -> SpectralAASIST:
+    """The spectral AASIST, in evaluation mode, its norms set by what the windows give."""
+    graph, plain = opened(folder, SpectralAASIST)
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(plain)).eval()
-    found = stored(bundle.graph)
+    found = stored(graph)
     modules = dict(model.named_modules())
     folded = {
         name: found.pop(f"{name}.bias")
@@ -124,9 +179,12 @@ def _settle(model: SpectralAASIST, norms: dict[str, nn.Module], windows: Tensor)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--windows", type=Path, required=True, help="of pooled.py")
+    parser.add_argument("--windows", type=Path, help="of pooled.py, for a spectral AASIST")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if args.windows is None:
+        print(f"wrote {save_ssl_ensemble(reopen_ensemble(args.bundle), args.out)}")
+        return
     kept = np.load(args.windows, mmap_mode="r")
     rows = np.linspace(0, len(kept) - 1, min(WINDOWS, len(kept))).astype(int)
     windows = torch.from_numpy(kept[rows].astype(np.float32) / 32_767.0)

@@ -389,6 +389,8 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     bonafide, scores = recipe["judge"].read_scores(out / "crossed.csv.gz")
     assert list(scores) == ["first", "g711", "telephone", "channel"]
     assert len(bonafide) == len(scores["channel"]) == 40
+    if fold is None:
+        joins(crossing, argv, passes, table, out, two_encoders, monkeypatch)
     targets = np.load(out / "targets.npz")
     trained = np.isfinite(targets["logits"]).sum()
     assert trained == 2 * 40 if fold is None else 0 < trained < 2 * 40
@@ -406,6 +408,33 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     again, kept = recipe["judge"].read_scores(tmp_path / "kept.csv.gz")
     np.testing.assert_array_equal(again, bonafide)
     np.testing.assert_allclose(kept["g711"], scores["g711"])
+
+
+def joins(crossing, argv, passes, table, out, two_encoders, monkeypatch):
+    """A member joins the written ensemble: the same networks and scores, and its own."""
+    from judge import read_scores
+
+    from voiceguard.models.ssl_ensemble import load_ssl_ensemble
+
+    member = f"{two_encoders[0].rpartition(':')[0]}:2"
+    new, beside = out.with_name("more"), ["--beside", str(out), "--out", str(out.with_name("more"))]
+    rest = [*argv[: argv.index("--members") + 1], member, "--context_s", "0.26", *passes]
+    monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside])
+    crossing.main()
+    before, after = (load_ssl_ensemble(each / "joined.safetensors") for each in (out, new))
+    assert after.config.members[:2] == before.config.members
+    assert after.weights[:2] == before.weights and len(after.weights) == 3
+    for number, ours in enumerate(before.networks):
+        for name, value in ours.state_dict().items():
+            assert torch.equal(after.networks[number].state_dict()[name], value)
+    (_, old), (_, joint) = (read_scores(each / "crossed.csv.gz") for each in (out, new))
+    own = (joint["g711"] - old["g711"]) / after.weights[2]
+    whole = np.concatenate([(joint[c] - old[c]) / after.weights[2] for c in joint])
+    assert own.std() > 0 and after.weights[2] == pytest.approx(1 / whole.std(), rel=1e-3)
+    assert not (new / "targets.npz").exists()
+    monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside, "--fold", "1"])
+    with pytest.raises(SystemExit):
+        crossing.main()
 
 
 def test_export_refuses_a_graph_whose_scores_all_moved(recipe, encoder, corpus):

@@ -117,3 +117,63 @@ def test_a_bundle_of_another_network_is_refused(reopen, windows):
     folder = Path(voiceguard.__file__).parent / "assets" / "models" / "vg-base"
     with pytest.raises(SystemExit, match="SSLEnsemble"):
         reopen.reopen(folder, torch.from_numpy(windows))
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_an_ensemble_comes_back_with_the_weights_of_its_graph(
+    reopen, scripts, weights, tmp_path, monkeypatch
+):
+    pytest.importorskip("transformers", reason="one of its members is Whisper's")
+    from voiceguard.export_ssl import export_ssl_bundle
+    from voiceguard.features.ssl.plcmos import PLCMOSEncoder
+    from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
+    from voiceguard.models.covariance import CovarianceConfig, CovarianceProbe
+    from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble
+    from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, frame_network
+
+    torch.manual_seed(3)
+    config = WhisperConfig(dim=24, depth=2, heads=2, feedforward=32, mels=20, positions=30)
+    whisper = WhisperEncoder(config, layers=(0, 1), context_s=0.5)
+    hidden = frame_network("mlp", dim=24, n_layers=2, frames=25, hidden=6, layers=2)
+    covariances = FrameNetwork(1, CovarianceProbe(CovarianceConfig(dim=1024, axes=3)))
+    made = SSLEnsemble(
+        [
+            SSLNetwork(PLCMOSEncoder(layers=(2,)), covariances, back_end="covariance"),
+            SSLNetwork(whisper, hidden, back_end="mlp"),
+        ],
+        (0.5, 2.0),
+    ).eval()
+    # As trained: a graph keeps equal tensors, such as ones and zeros, but once.
+    for parameter in made.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, parameter.mean().item(), 0.1)
+    for member in made.networks:
+        torch.nn.init.normal_(member.head.back_end.bn.running_mean, std=0.1)
+        torch.nn.init.uniform_(member.head.back_end.bn.running_var, 0.5, 2.0)
+    manifest = Manifest(
+        id="toy",
+        version="1",
+        licence="Apache-2.0",
+        description="toy",
+        sample_rate=16_000,
+        window_samples=WINDOW,
+        hop_samples=WINDOW // 2,
+        calibration=Calibration(1.0, 0.0),
+    )
+    folder = export_ssl_bundle(
+        made, tmp_path / "toy", manifest=manifest, card="toy", weights=weights
+    )
+    out = tmp_path / "joined.safetensors"
+    monkeypatch.setattr("sys.argv", ["reopen.py", str(folder), "--out", str(out)])
+    reopen.main()
+    back = load_ssl_ensemble(out)
+    assert back.config == made.config
+    windows = (0.2 * np.random.default_rng(4).standard_normal((3, WINDOW))).astype(np.float32)
+    read = read_bundle(folder)
+    engine = OnnxEngine(read.graph, window_samples=WINDOW, embedding_dim=made.embedding_dim)
+    with torch.inference_mode():
+        output = back(torch.from_numpy(windows))
+    np.testing.assert_allclose(back.score(output).numpy(), engine.run(windows)[0], atol=1e-3)
+    np.testing.assert_allclose(output.embedding.numpy(), engine.run(windows)[1], atol=1e-3)
+    with pytest.raises(SystemExit, match="SSLEnsemble"):
+        reopen.reopen(folder, torch.from_numpy(windows))

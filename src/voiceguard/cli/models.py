@@ -81,7 +81,10 @@ def pull(name: Annotated[str, typer.Argument(help="A model on record.")]) -> Non
 
 def import_model(
     kind: Annotated[
-        str, typer.Argument(help="aasist; or an encoder's form: whisper-ct2, distillmos.")
+        str,
+        typer.Argument(
+            help="aasist; or an encoder's form: whisper-ct2, distillmos, dnsmos, plcmos."
+        ),
     ],
     path: Annotated[Path, typer.Argument(help="The published file; for whisper-ct2 its folder.")],
     out: Annotated[

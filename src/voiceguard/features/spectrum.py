@@ -29,7 +29,7 @@ class PowerSpectrum(nn.Module):
     Parameters
     ----------
     n_fft : int
-        Transform length in samples, even.
+        Transform length in samples.
     frame : int
         Samples under the window, at most `n_fft`; the rest is zeros.
     hop : int
@@ -44,7 +44,7 @@ class PowerSpectrum(nn.Module):
 
     Shape
     -----
-    (batch, n) to (batch, n_fft / 2 + 1, frames)
+    (batch, n) to (batch, n_fft // 2 + 1, frames)
 
     Raises
     ------
@@ -66,9 +66,9 @@ class PowerSpectrum(nn.Module):
     ) -> None:
         super().__init__()
         check_int(self, n_fft=n_fft, frame=frame, hop=hop)
-        if n_fft % 2 or frame > n_fft:
+        if frame > n_fft:
             raise ParameterError(
-                "The 'n_fft' parameter of PowerSpectrum must be even and at least frame="
+                "The 'n_fft' parameter of PowerSpectrum must be at least frame="
                 f"{frame}. Got {n_fft} instead."
             )
         if window not in _WINDOWS or padding not in ("none", "zeros", "reflect"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from voiceguard.features.ssl.contract import SSLEncoder
 
 LICENCE = "MIT"
-"""Licence of Whisper's and DistillMOS's weights, as OpenAI and Microsoft publish them."""
+"""Licence of these weights, as OpenAI (Whisper) and Microsoft (the others) publish them."""
 
 
 def import_encoder(kind: str, path: str | Path, *, out: str | Path) -> Path:
@@ -26,7 +26,8 @@ def import_encoder(kind: str, path: str | Path, *, out: str | Path) -> Path:
     ----------
     kind : str
         ``whisper-ct2``: a CTranslate2 folder, or its ``model.bin``, of Whisper in float16 or
-        float32. ``distillmos``: the ``.pt`` file of the package of that name.
+        float32. ``distillmos``: the ``.pt`` file of the package of that name. ``dnsmos``
+        and ``plcmos``: ``model_v8.onnx`` and ``plcmos_v2.onnx`` of the package speechmos.
     path : str or Path
         The folder or file.
     out : str or Path
@@ -46,7 +47,7 @@ def import_encoder(kind: str, path: str | Path, *, out: str | Path) -> Path:
     BundleError
         If it is damaged or something else.
     MissingExtraError
-        If torch, transformers or safetensors is absent.
+        If torch, transformers, onnx or safetensors is absent.
     """
     if kind not in ENCODER_KINDS:
         raise UnknownModelError(
@@ -89,7 +90,19 @@ def _distillmos(file: Path) -> SSLEncoder:
     return encoder
 
 
+def _dnsmos(file: Path) -> SSLEncoder:
+    from voiceguard.features.ssl.dnsmos import read_onnx
+
+    return read_onnx(file)
+
+
+def _plcmos(file: Path) -> SSLEncoder:
+    from voiceguard.features.ssl.plcmos import read_onnx
+
+    return read_onnx(file)
+
+
 ENCODER_KINDS: Mapping[str, Callable[[Path], SSLEncoder]] = MappingProxyType(
-    {"whisper-ct2": _whisper_ct2, "distillmos": _distillmos}
+    {"whisper-ct2": _whisper_ct2, "distillmos": _distillmos, "dnsmos": _dnsmos, "plcmos": _plcmos}
 )
 """Forms that can be converted."""

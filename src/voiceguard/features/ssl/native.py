@@ -17,6 +17,8 @@ import torch
 from voiceguard.errors import BundleError, MissingExtraError, ModelError, ParameterError
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
+from voiceguard.features.ssl.dnsmos import DNSMOSEncoder
+from voiceguard.features.ssl.plcmos import PLCMOSEncoder
 from voiceguard.features.ssl.reading import State, as_float32, check_fit, checked_state
 from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder
 from voiceguard.features.ssl.wave_config import FAMILIES
@@ -28,11 +30,19 @@ HEADER = "voiceguard_encoder"
 FORMAT = 1
 """Version of the header."""
 
-_Known = type[WaveEncoder] | type[WhisperEncoder] | type[DistillMOSEncoder]
+_Known = (
+    type[WaveEncoder]
+    | type[WhisperEncoder]
+    | type[DistillMOSEncoder]
+    | type[DNSMOSEncoder]
+    | type[PLCMOSEncoder]
+)
 _CLASSES: dict[str, _Known] = {
     **dict.fromkeys(FAMILIES, WaveEncoder),
     "whisper": WhisperEncoder,
     "distillmos": DistillMOSEncoder,
+    "dnsmos": DNSMOSEncoder,
+    "plcmos": PLCMOSEncoder,
 }
 _NO_OPTIONS = ("config", "layers")
 

@@ -1,7 +1,8 @@
 """Weights files to tensors, without running what is in them.
 
 safetensors is read as it is. A ``.pt``, ``.pth`` or ``.bin`` file is a pickle: torch's restricted
-unpickler builds its tensors and plain values and refuses all else.
+unpickler builds its tensors and plain values and refuses all else. Of an ONNX graph the weights are
+taken.
 """
 
 from __future__ import annotations
@@ -158,6 +159,39 @@ def _check_archive(path: Path) -> None:
             f"Weights file {path.name!r} would unpack to {unpacked} bytes, more than it has; "
             "torch.save compresses nothing. Is it the right file?"
         )
+
+
+def onnx_weights(path: Path) -> State:
+    """Initialisers of an ONNX graph by name; nothing of it is run.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnx is absent.
+    ModelError
+        If the file is absent or too large.
+    BundleError
+        If it is damaged or no ONNX graph.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise MissingExtraError("reading ONNX graphs", "train") from error
+    check_file(path)
+    try:
+        # Not what lies outside: a graph may name any file.
+        graph = onnx.load(path, load_external_data=False).graph
+        return {
+            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+            for tensor in graph.initializer
+        }
+    # The parser raises several types on a damaged file, protobuf's own among them.
+    except Exception as error:
+        raise BundleError(
+            f"Weights file {path.name!r} is damaged or no ONNX graph ({type(error).__name__}). "
+            "Fetch it again."
+        ) from error
 
 
 def checked_state(state: object, name: str) -> State:
