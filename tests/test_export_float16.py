@@ -19,6 +19,7 @@ from voiceguard.export_float16 import (
     to_float16,
 )
 from voiceguard.features.compressed import windowed_basis
+from voiceguard.features.spectrum import PowerSpectrum
 from voiceguard.models import build
 
 WINDOW = 16_000
@@ -98,6 +99,25 @@ def product_graph(weights):
     return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
 
+def convolution_graph(kernels):
+    """The waveform through some kernels."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["waveform", "axis"], ["row"]),
+        helper.make_node("Conv", ["row", "weights"], ["heard"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("waveform", ["batch", "n"]), ("heard", ["batch", len(kernels), "m"]))
+    ]
+    constants = [
+        numpy_helper.from_array(kernels, "weights"),
+        numpy_helper.from_array(np.array([1]), "axis"),
+    ]
+    graph = helper.make_graph(nodes, "convolution", ends[:1], ends[1:], constants)
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
 def test_scores_stay_within_the_stated_tolerance(graphs, windows):
     for want, got in zip(*(run(graph, windows) for graph in graphs.values()), strict=True):
         assert 0 < np.abs(want - got).max() < FLOAT16_TOLERANCE * max(1, np.abs(want).max())
@@ -141,6 +161,20 @@ def test_a_fourier_basis_is_made_anew_to_its_last_digits(tmp_path):
     assert len(graph) < 0.05 * basis.nbytes
     unit = np.eye(BINS, dtype=np.float32)
     assert np.abs(run(graph, unit)[1] - basis).max() < 2e-7
+    assert [n.op_type for n in optimised(graph, tmp_path / "o.onnx").node].count("Gather") == 0
+
+
+@pytest.mark.parametrize(
+    ("n_fft", "frame", "window"),
+    [(512, 512, "hamming"), (321, 321, "hann"), (512, 400, "hann"), (320, 320, "hann")],
+)
+def test_the_basis_of_a_power_spectrum_is_made_anew_too(n_fft, frame, window, tmp_path):
+    spectrum = PowerSpectrum(n_fft=n_fft, frame=frame, hop=160, window=window)
+    basis = spectrum.basis.numpy()
+    graph = to_float16(convolution_graph(basis), exact=[basis])
+    assert len(graph) < 0.05 * basis.nbytes
+    impulses = np.eye(frame, dtype=np.float32)
+    np.testing.assert_allclose(run(graph, impulses)[0][..., 0].T, basis[:, 0], atol=2e-7)
     assert [n.op_type for n in optimised(graph, tmp_path / "o.onnx").node].count("Gather") == 0
 
 

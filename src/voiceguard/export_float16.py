@@ -44,8 +44,9 @@ def to_float16(graph: bytes, *, exact: Iterable[NDArray[np.float32]] = ()) -> by
         An ONNX model.
     exact : iterable of np.ndarray
         Values that must not be rounded; transposed or reshaped they are known too. A windowed
-        Fourier basis among them (:func:`voiceguard.features.compressed.windowed_basis`) is stored
-        as one period and its window, from which the graph makes it.
+        Fourier basis among them (:func:`voiceguard.features.compressed.windowed_basis`,
+        :class:`voiceguard.features.spectrum.PowerSpectrum`) is stored as one period and its window,
+        from which the graph makes it.
 
     Returns
     -------
@@ -64,9 +65,9 @@ def to_float16(graph: bytes, *, exact: Iterable[NDArray[np.float32]] = ()) -> by
         values = onnx.numpy_helper.to_array(tensor)
         if _fingerprint(values) not in kept:
             made += _halved(tensor, values)
-        elif _is_fourier_basis(values):
+        elif (parts := _fourier_parts(values)) is not None:
             proto.graph.initializer.remove(tensor)
-            made += _fourier_nodes(proto.graph, tensor.name, values)
+            made += _fourier_nodes(proto.graph, tensor.name, parts)
     nodes = [*made, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
@@ -182,44 +183,57 @@ def _halved(tensor: Any, values: NDArray[np.float32]) -> list[Any]:
     return [onnx.helper.make_node("Cast", [name + _SUFFIX], [name], name=f"{name}_cast", to=back)]
 
 
-def _fourier_parts(period: int) -> dict[str, NDArray[Any]]:
-    """Constants of cos(2 pi (n k + shift) / period); a quarter turns a cosine into minus a sine."""
-    bins = np.arange(1, period // 2 + 1)
-    half = np.ones_like(bins)
-    return {
-        "n": np.arange(period)[:, None],
-        "k": np.tile(bins, 2)[None],
-        "shift": np.concatenate([0 * half, period // 4 * half])[None],
-        "period": np.array([period]),
-        "wave": np.cos(2.0 * np.pi * np.arange(period) / period).astype(np.float32),
-    }
+def _fourier_parts(values: NDArray[np.float32]) -> dict[str, NDArray[Any]] | None:
+    """Constants of window * wave[n k % period + shift], broadcast to a basis' shape, if it is one.
+
+    The wave is one period of the cosine, then one of minus the sine. Known are the layouts of
+    :func:`~voiceguard.features.compressed.windowed_basis` and of
+    :class:`~voiceguard.features.spectrum.PowerSpectrum`.
+    """
+    size = len(values)
+    if size < 4 or size % 2:
+        return None
+    if values.shape == (size, size):
+        bins = np.arange(1, size // 2 + 1)
+        # The cosine of half the sample rate shows the window bare but for its sign.
+        window = np.abs(values[:, size // 2 - 1])
+        periods: tuple[int, ...] = (size,)
+        over_time: tuple[int, ...] = (-1, 1)
+        over_bins: tuple[int, ...] = (1, -1)
+    elif values.ndim == 3 and values.shape[1] == 1:
+        bins = np.arange(size // 2)
+        window = values[0, 0]
+        periods = (size - 2, size - 1)
+        over_time, over_bins = (1, 1, -1), (-1, 1, 1)
+    else:
+        return None
+    for period in periods:
+        turn = 2.0 * np.pi * np.arange(period) / period
+        parts = {
+            "n": np.arange(len(window)).reshape(over_time),
+            "k": np.tile(bins, 2).reshape(over_bins),
+            "shift": np.repeat([0, period], len(bins)).reshape(over_bins),
+            "period": np.array([period]),
+            "wave": np.concatenate([np.cos(turn), -np.sin(turn)]).astype(np.float32),
+            "window": window.reshape(over_time),
+        }
+        place = parts["n"] * parts["k"] % period + parts["shift"]
+        made = parts["wave"][place] * parts["window"]
+        if np.abs(made - values).max() <= 1e-6 * np.abs(values).max():
+            return parts
+    return None
 
 
-def _is_fourier_basis(values: NDArray[np.float32]) -> bool:
-    if values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] % 4:
-        return False
-    parts = _fourier_parts(len(values))
-    wave = parts["wave"][(parts["n"] * parts["k"] + parts["shift"]) % parts["period"]]
-    made = wave * _fourier_window(values)
-    return bool(np.abs(made - values).max() <= 1e-6 * np.abs(values).max())
-
-
-def _fourier_window(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The window, which the cosine of half the sample rate shows bare but for its sign."""
-    return np.abs(values[:, len(values) // 2 - 1])[:, None]
-
-
-def _fourier_nodes(graph: Any, name: str, values: NDArray[np.float32]) -> list[Any]:
+def _fourier_nodes(graph: Any, name: str, parts: dict[str, NDArray[Any]]) -> list[Any]:
     """Nodes that make the basis of its constants, which are put into the graph."""
     import onnx
 
-    parts = {**_fourier_parts(len(values)), "window": _fourier_window(values)}
     for part, constant in parts.items():
         graph.initializer.append(onnx.numpy_helper.from_array(constant, f"{name}_{part}"))
     steps = [
         ("Mul", "n", "k", "product"),
-        ("Add", "product", "shift", "shifted"),
-        ("Mod", "shifted", "period", "place"),
+        ("Mod", "product", "period", "turned"),
+        ("Add", "turned", "shift", "place"),
         ("Gather", "wave", "place", "waves"),
         ("Mul", "waves", "window", None),
     ]
