@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ class System:
         Of its weights; scores of other weights are not mixed with these.
     score : callable
         Clips at 16 kHz to values, llr where the system is calibrated.
-    calibrated : bool
+    calibration : str
+        What makes an llr of its value, in words; empty where nothing does. Rows by another one are
+        not mixed with these.
     balanced : float or None
         Threshold of the operating point ``balanced``: spoof below it.
     everywhere : bool
@@ -52,9 +55,20 @@ class System:
     name: str
     sha256: str
     score: Callable[[Sequence[Samples]], Floats]
-    calibrated: bool = False
+    calibration: str = ""
     balanced: float | None = None
     everywhere: bool = True
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its values are llr."""
+        return bool(self.calibration)
+
+    @property
+    def rules(self) -> str:
+        """What tells its verdicts from those of the same weights, calibrated otherwise."""
+        told = f"{self.calibration or 'none'}; balanced {self.balanced}"
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def bundle_system(detector: Detector) -> System:
@@ -79,7 +93,7 @@ def bundle_system(detector: Detector) -> System:
         detector.model.id,
         detector.model.sha256,
         score,
-        calibrated=calibration is not None,
+        calibration="" if calibration is None else f"{calibration.slope}, {calibration.offset}",
         balanced=points.get("balanced"),
     )
 

@@ -49,7 +49,7 @@ from _trials import (
 )
 from voiceguard import Detector, metrics
 
-TEXT = ("system", "sha256", "key", "condition", "group")
+TEXT = ("system", "sha256", "rules", "key", "condition", "group")
 NUMBERS = (
     "n_bonafide", "n_spoof", "eer", "eer_low", "eer_high", "min_dcf", "act_dcf", "cllr",
     "threshold", "flagged", "passed", "flagged_own_line", "passed_own_line",
@@ -98,7 +98,7 @@ def _typed(row: dict[str, str]) -> Figures:
 
 
 def _identity(system: System, job: Job) -> Figures:
-    values = (system.name, system.sha256[:12], job.key, job.name, job.group)
+    values = (system.name, system.sha256[:12], system.rules, job.key, job.name, job.group)
     return dict(zip(TEXT, values, strict=True))
 
 

@@ -1,5 +1,7 @@
 """Runs go on where they stopped, rows hold the right figures, sounds are made once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def system_of(bench, *, calls, name="loud", balanced=0.0):
         calls.append(len(clips))
         return np.array([power_db(x) + 26.0 for x in clips])
 
-    return bench.trials.System(name, "f" * 64, score, calibrated=True, balanced=balanced)
+    return bench.trials.System(name, "f" * 64, score, calibration="1, 0", balanced=balanced)
 
 
 def jobs_of(bench, trials, out, names=("clean", "white 0 dB", "peak -40 dBFS")):
@@ -41,7 +43,7 @@ def test_killed_run_goes_on_without_scoring_anything_twice(bench, trials, tmp_pa
     assert path.read_text() == (tmp_path / "straight.csv").read_text()
 
 
-def test_other_weights_seed_or_clips_are_other_rows(bench, trials, tmp_path):
+def test_other_weights_calibration_seed_or_clips_are_other_rows(bench, trials, tmp_path):
     calls = []
     system = system_of(bench, calls=calls)
     results = bench.robustness.Results(tmp_path / "results.csv")
@@ -50,8 +52,12 @@ def test_other_weights_seed_or_clips_are_other_rows(bench, trials, tmp_path):
     maker = bench.sounds.Maker(trials, tmp_path, tmp_path, 1)
     assert results.find(system, job)
     assert results.find(system, bench.sounds.Job("clean", "clean", maker.key, job.make)) is None
-    other = bench.trials.System("loud", "e" * 64, system.score)
-    assert results.find(other, job) is None
+    for other in (
+        replace(system, sha256="e" * 64),
+        replace(system, calibration="2, 0"),
+        replace(system, balanced=0.5),
+    ):
+        assert results.find(other, job) is None
 
 
 def test_figures_of_a_row(bench, trials, tmp_path):
