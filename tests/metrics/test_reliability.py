@@ -35,7 +35,8 @@ def test_bins_hold_every_trial_once(bonafide, spoof, prior, n_bins):
     assert sum(one.weight for one in found.bins) == pytest.approx(1.0)
     share = sum(one.weight * one.spoof_share for one in found.bins)
     assert share == pytest.approx(prior)
-    assert 0.0 <= found.value <= found.worst <= 1.0
+    # With one bin both are the same, but for the rounding of its weight.
+    assert 0.0 <= found.value <= found.worst * (1 + 1e-12) <= 1.0 + 1e-12
     for one in found.bins:
         assert one.low - 1e-12 <= one.p_spoof <= one.high + 1e-12
 

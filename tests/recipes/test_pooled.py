@@ -390,7 +390,7 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     assert list(scores) == ["first", "g711", "telephone", "channel"]
     assert len(bonafide) == len(scores["channel"]) == 40
     if fold is None:
-        joins(crossing, argv, passes, table, out, two_encoders, monkeypatch)
+        joins(recipe, argv, passes, table, out, two_encoders, monkeypatch)
     targets = np.load(out / "targets.npz")
     trained = np.isfinite(targets["logits"]).sum()
     assert trained == 2 * 40 if fold is None else 0 < trained < 2 * 40
@@ -410,12 +410,11 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     np.testing.assert_allclose(kept["g711"], scores["g711"])
 
 
-def joins(crossing, argv, passes, table, out, two_encoders, monkeypatch):
+def joins(recipe, argv, passes, table, out, two_encoders, monkeypatch):
     """A member joins the written ensemble: the same networks and scores, and its own."""
-    from judge import read_scores
-
     from voiceguard.models.ssl_ensemble import load_ssl_ensemble
 
+    crossing, read_scores = recipe["pooled_probe"], recipe["judge"].read_scores
     member = f"{two_encoders[0].rpartition(':')[0]}:2"
     new, beside = out.with_name("more"), ["--beside", str(out), "--out", str(out.with_name("more"))]
     rest = [*argv[: argv.index("--members") + 1], member, "--context_s", "0.26", *passes]
