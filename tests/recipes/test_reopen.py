@@ -19,6 +19,16 @@ from .conftest import import_from
 
 pytest.importorskip("onnx")
 WINDOW = 8_000
+MANIFEST = Manifest(
+    id="toy",
+    version="1",
+    licence="Apache-2.0",
+    description="toy",
+    sample_rate=16_000,
+    window_samples=WINDOW,
+    hop_samples=WINDOW // 2,
+    calibration=Calibration(1.0, 0.0),
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +65,8 @@ def windows():
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def bundle(request, model, tmp_path_factory):
-    manifest = Manifest(
-        id="toy",
-        version="1",
-        licence="Apache-2.0",
-        description="toy",
-        sample_rate=16_000,
-        window_samples=WINDOW,
-        hop_samples=WINDOW // 2,
-        calibration=Calibration(1.0, 0.0),
-    )
     folder = tmp_path_factory.mktemp("bundles") / request.param
-    return export_bundle(model, folder, manifest=manifest, card="toy", weights=request.param)
+    return export_bundle(model, folder, manifest=MANIFEST, card="toy", weights=request.param)
 
 
 def test_the_network_scores_as_the_bundle(reopen, bundle, windows):
@@ -150,18 +150,8 @@ def test_an_ensemble_comes_back_with_the_weights_of_its_graph(
     for member in made.networks:
         torch.nn.init.normal_(member.head.back_end.bn.running_mean, std=0.1)
         torch.nn.init.uniform_(member.head.back_end.bn.running_var, 0.5, 2.0)
-    manifest = Manifest(
-        id="toy",
-        version="1",
-        licence="Apache-2.0",
-        description="toy",
-        sample_rate=16_000,
-        window_samples=WINDOW,
-        hop_samples=WINDOW // 2,
-        calibration=Calibration(1.0, 0.0),
-    )
     folder = export_ssl_bundle(
-        made, tmp_path / "toy", manifest=manifest, card="toy", weights=weights
+        made, tmp_path / "toy", manifest=MANIFEST, card="toy", weights=weights
     )
     out = tmp_path / "joined.safetensors"
     monkeypatch.setattr("sys.argv", ["reopen.py", str(folder), "--out", str(out)])

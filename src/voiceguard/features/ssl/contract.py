@@ -48,6 +48,14 @@ def frame_mask(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
+def samples_of(waveform: Tensor, lengths: Tensor | None) -> Tensor:
+    """Samples of each item, all of them where no lengths are given; int64 [shape=(batch,)]."""
+    if lengths is not None:
+        return lengths
+    batch, samples = waveform.shape
+    return torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
+
+
 class SSLEncoder(nn.Module):
     """Waveform to the hidden frames of a pretrained network.
 
@@ -286,6 +294,20 @@ class SSLEncoder(nn.Module):
                 f"an item, no more than the batch is wide ({width}). Got {shortest} to {longest} "
                 "instead. Pad shorter ones, cut longer ones into chunks."
             )
+
+
+class OneShapeEncoder(SSLEncoder):
+    """An encoder that was published in one shape: there is nothing to choose but its layers."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Empty: there is one shape."""
+        return {}
+
+    @classmethod
+    def from_config(cls: type[Encoder], config: Mapping[str, Any], **options: Any) -> Encoder:
+        """Build from :attr:`config`; options given here go before those in it."""
+        return cls(**{**config, **options})
 
 
 def _chosen(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voiceguard.features.ssl.contract import SSLEncoder
+from voiceguard.features.ssl.contract import OneShapeEncoder, samples_of
 from voiceguard.features.ssl.reading import as_float32, check_fit
 
 _WINDOW = 320
@@ -33,7 +33,7 @@ _SLOPE = 0.1
 _LAST = len(_CHANNELS) - 2
 
 
-class DistillMOSEncoder(SSLEncoder):
+class DistillMOSEncoder(OneShapeEncoder):
     """The convolutions' frames as layer 0, the transformer's as layers 1 to 7.
 
     Layer 0 is 1,024 wide, the others 200. Each waveform is divided by its peak. The transformer
@@ -79,20 +79,10 @@ class DistillMOSEncoder(SSLEncoder):
         self.register_buffer("window", window, persistent=False)
         self.transformer = _Transformer(self.top) if self.top else None
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> DistillMOSEncoder:
-        """Build from :attr:`config`; options given here go before those in it."""
-        return cls(**{**config, **options})
-
     @property
     def blocks(self) -> nn.ModuleList:
         """Transformer blocks; where only layer 0 is heard, the convolutions."""
         return self.convolutions if self.transformer is None else self.transformer.blocks
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Empty: there is one shape."""
-        return {}
 
     @property
     def layer_dims(self) -> tuple[int, ...]:
@@ -105,7 +95,7 @@ class DistillMOSEncoder(SSLEncoder):
 
     def encode(self, waveform: Tensor, lengths: Tensor | None) -> tuple[dict[int, Tensor], Tensor]:
         """Frames of the layers up to the highest chosen one; see the contract."""
-        batch, samples = waveform.shape
+        samples = waveform.shape[1]
         shown = self.frames(samples)
         # Past its end an item hears silence; the padding of the convolutions stays out of reach.
         width = self.max_samples or shown * _FRAME + self.receptive_field
@@ -117,8 +107,7 @@ class DistillMOSEncoder(SSLEncoder):
             for number, block in enumerate(self.transformer.blocks, start=1):
                 x = self._run(block, x)
                 found[number] = x
-        whole = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
-        count = ((whole if lengths is None else lengths) + _FRAME - 1) // _FRAME
+        count = (samples_of(waveform, lengths) + _FRAME - 1) // _FRAME
         return {layer: frames[:, :shown] for layer, frames in found.items()}, count
 
     def _convolved(self, waveform: Tensor) -> Tensor:

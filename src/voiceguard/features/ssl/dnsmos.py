@@ -8,16 +8,15 @@ for telling engines from people, are worse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from voiceguard.errors import BundleError
 from voiceguard.features.spectrum import PowerSpectrum
-from voiceguard.features.ssl.contract import SSLEncoder, frame_mask
+from voiceguard.features.ssl.contract import OneShapeEncoder, frame_mask, samples_of
 from voiceguard.features.ssl.reading import check_fit, checked_state, onnx_weights
 
 _RATE = 16000
@@ -35,7 +34,7 @@ _FIRST = 5
 """Number of the first convolution in the published graph."""
 
 
-class DNSMOSEncoder(SSLEncoder):
+class DNSMOSEncoder(OneShapeEncoder):
     """Frames of the second convolution: 30 bands of 32 channels, every 40 ms.
 
     There is one layer, 0. The spectrogram is told from its loudest band on, so that the level is
@@ -84,20 +83,10 @@ class DNSMOSEncoder(SSLEncoder):
             for index in range(_CONVOLUTIONS)
         )
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> DNSMOSEncoder:
-        """Build from :attr:`config`; options given here go before those in it."""
-        return cls(**{**config, **options})
-
     @property
     def blocks(self) -> nn.ModuleList:
         """The convolutions."""
         return self.convolutions
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Empty: there is one shape."""
-        return {}
 
     def frames(self, samples: int) -> int:
         """Frames that `samples` samples give."""
@@ -105,10 +94,8 @@ class DNSMOSEncoder(SSLEncoder):
 
     def encode(self, waveform: Tensor, lengths: Tensor | None) -> tuple[dict[int, Tensor], Tensor]:
         """Frames of the second convolution; see the contract."""
-        batch, samples = waveform.shape
         decibels = 10.0 * (self.get_buffer("bands") @ self.power(waveform)).clamp(min=_TINY).log10()
-        whole = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
-        count = ((whole if lengths is None else lengths) + _HOP - 1) // _HOP
+        count = (samples_of(waveform, lengths) + _HOP - 1) // _HOP
         if lengths is not None:
             # The loudest band is the item's own.
             outside = ~frame_mask(count, decibels.shape[2])[:, None]

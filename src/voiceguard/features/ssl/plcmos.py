@@ -8,16 +8,15 @@ spectrogram, 93 thousand parameters, learned to hear that. The recurrent layers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from voiceguard.errors import BundleError
 from voiceguard.features.spectrum import PowerSpectrum
-from voiceguard.features.ssl.contract import SSLEncoder
+from voiceguard.features.ssl.contract import OneShapeEncoder, samples_of
 from voiceguard.features.ssl.reading import check_fit, checked_state, onnx_weights
 
 _FRAME = 512
@@ -36,7 +35,7 @@ _BINS = tuple((_FRAME // 2 + 1) // _POOL**layer for layer in range(_DEPTH + 1))
 _PUBLISHED = "in_blocks.0.conv"
 
 
-class PLCMOSEncoder(SSLEncoder):
+class PLCMOSEncoder(OneShapeEncoder):
     """The log-power spectrogram as layer 0, what the convolutions give as layers 1 to 3.
 
     Frames near an end, which in the published network hear what it is padded with, are left out;
@@ -88,20 +87,10 @@ class PLCMOSEncoder(SSLEncoder):
             for index in range(self.top)
         )
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> PLCMOSEncoder:
-        """Build from :attr:`config`; options given here go before those in it."""
-        return cls(**{**config, **options})
-
     @property
     def blocks(self) -> nn.ModuleList:
         """The convolutions."""
         return self.convolutions
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Empty: there is one shape."""
-        return {}
 
     @property
     def layer_dims(self) -> tuple[int, ...]:
@@ -114,7 +103,7 @@ class PLCMOSEncoder(SSLEncoder):
 
     def encode(self, waveform: Tensor, lengths: Tensor | None) -> tuple[dict[int, Tensor], Tensor]:
         """Frames of the layers up to the highest chosen one; see the contract."""
-        batch, samples = waveform.shape
+        samples = waveform.shape[1]
         power: Tensor = self.power(waveform).transpose(1, 2)
         x = (power.clamp(min=_FLOOR).log() / _SCALE).unsqueeze(1)
         maps = [x]
@@ -127,8 +116,7 @@ class PLCMOSEncoder(SSLEncoder):
             layer: _frames(heard, first=_LOST // 2 * (self.top - layer), shown=shown)
             for layer, heard in enumerate(maps)
         }
-        whole = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
-        count = (whole if lengths is None else lengths) // _HOP - 1 - _LOST * self.top
+        count = samples_of(waveform, lengths) // _HOP - 1 - _LOST * self.top
         return found, count
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voiceguard.features.ssl.contract import SSLEncoder, frame_mask
+from voiceguard.features.ssl.contract import SSLEncoder, frame_mask, samples_of
 from voiceguard.features.ssl.wave_config import WaveConfig
 
 _NORM_EPS = 1e-5
@@ -124,8 +124,7 @@ class WaveEncoder(SSLEncoder):
     def _convolved(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Frames of the convolutions, and how many each item has."""
         x = waveform[:, None]
-        whole = torch.full((len(x),), x.shape[-1], dtype=torch.int64, device=x.device)
-        count = whole if lengths is None else lengths
+        count = samples_of(waveform, lengths)
         for layer in self.network.feature_extractor.conv_layers:
             x = layer.conv(x)
             count = (count - layer.kernel_size) // layer.stride + 1

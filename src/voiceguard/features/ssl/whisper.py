@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from voiceguard.errors import MissingExtraError, ParameterError
 from voiceguard.features._base import check_int
-from voiceguard.features.ssl.contract import SSLEncoder
+from voiceguard.features.ssl.contract import SSLEncoder, samples_of
 
 _RATE = 16000
 _FFT = 400
@@ -154,7 +154,7 @@ class WhisperEncoder(SSLEncoder):
 
     def encode(self, waveform: Tensor, lengths: Tensor | None) -> tuple[dict[int, Tensor], Tensor]:
         """Frames of the layers up to the highest chosen one; see the contract."""
-        batch, samples = waveform.shape
+        samples = waveform.shape[1]
         padded = nn.functional.pad(waveform, (0, self._context * _FRAME - samples))
         mel = self.log_mel(padded).to(waveform.dtype)
         x = nn.functional.gelu(self.network.conv1(mel))
@@ -166,8 +166,7 @@ class WhisperEncoder(SSLEncoder):
             found[number] = x
         if self.top == self.depth:
             found[self.depth] = self.network.layer_norm(x)
-        whole = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
-        count = ((whole if lengths is None else lengths) + _FRAME - 1) // _FRAME
+        count = (samples_of(waveform, lengths) + _FRAME - 1) // _FRAME
         shown = self.frames(samples)
         return {layer: frames[:, :shown] for layer, frames in found.items()}, count
 
