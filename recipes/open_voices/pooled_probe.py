@@ -46,7 +46,7 @@ import torch
 from far import read_folds
 from judge import errors, read_scores, told, write_scores
 from probes import Features, Floats, Member, Probe, Rows, fit, told_of
-from split import CLASSICAL, N_FOLDS, Split, family, is_resynthesis, split
+from split import CLASSICAL, N_FOLDS, Split, family, is_judged, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
@@ -74,7 +74,7 @@ def crossed(
 ) -> Scores:
     """Scores of each clip by probes that heard neither its family nor its origin.
 
-    NaN for re-syntheses, which no fold holds out.
+    NaN for what no fold holds out: re-syntheses, and people that were added to the corpus.
     """
     found: Scores = {
         name: {channel: np.full(len(corpus), np.nan) for channel in heard} for name in members
@@ -144,7 +144,7 @@ class Beside:
         self.name = folder.name
         self.ensemble = load_ssl_ensemble(folder / "joined.safetensors")
         bonafide, scores = read_scores(folder / "crossed.csv.gz")
-        rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
+        rows = [i for i, row in enumerate(corpus.rows) if is_judged(row)]
         if [corpus.rows[i]["label"] == "bonafide" for i in rows] != bonafide.tolist():
             raise SystemExit(f"{folder} has scores of other clips than this corpus has.")
         self.scores = {channel: np.full(len(corpus), np.nan) for channel in scores}
@@ -215,7 +215,7 @@ def believed(
 
 def write_crossed(path: Path, scores: dict[str, Floats], corpus: Corpus) -> None:
     """The cross-validated scores of the clips that some fold holds out."""
-    rows = [i for i, row in enumerate(corpus.rows) if not is_resynthesis(row)]
+    rows = [i for i, row in enumerate(corpus.rows) if is_judged(row)]
     bonafide = np.array([corpus.rows[i]["label"] == "bonafide" for i in rows])
     write_scores(path, bonafide, {channel: one[rows] for channel, one in scores.items()})
 

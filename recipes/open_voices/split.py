@@ -5,7 +5,9 @@ families and human origins are dealt over the folds by size, so that folds are a
 fold k: the families and the human origins of fold k. A training clip that shares a speaker group or
 a human origin with a held-out clip is dropped, so that no group stands on both sides.
 Re-synthesised clips (made from the corpus's own humans) follow their human, and are never judged
-on: their systems are heard in training.
+on: their systems are heard in training. Clips of people that were added to the corpus
+(``people.py``) always train and are never judged on, so that folds and figures stay those of the
+corpus' own clips.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import numpy.typing as npt
 from voiceguard.errors import ParameterError
 
 N_FOLDS = 5
+ADDED = "people"
+"""What the manifest says of the source of clips that were added to the corpus."""
 
 _FAMILIES: tuple[tuple[str, str], ...] = (
     ("kokoro", r"kokoro|hibari"),
@@ -82,6 +86,16 @@ def is_resynthesis(row: dict[str, str]) -> bool:
     return bool(row["derived_from"])
 
 
+def is_added(row: dict[str, str]) -> bool:
+    """Whether the clip was cut out of a package, beside the corpus (``people.py``)."""
+    return row.get("source") == ADDED
+
+
+def is_judged(row: dict[str, str]) -> bool:
+    """Whether some fold holds the clip out."""
+    return not is_resynthesis(row) and not is_added(row)
+
+
 def source_name(row: dict[str, str]) -> str:
     """The name that ``derived_from`` calls a clip by: its file without folder, h_ and ending."""
     return PurePosixPath(row["file"]).stem.removeprefix("h_")
@@ -123,7 +137,7 @@ def split(
     -------
     Split
     """
-    judged = [row for row in rows if not is_resynthesis(row)]
+    judged = [row for row in rows if is_judged(row)]
     folds: dict[str, int] = {}
     for kind in sorted({row["kind"] for row in judged}):
         names = Counter(family(row) for row in judged if row["kind"] == kind)
@@ -132,7 +146,7 @@ def split(
     held = [
         i
         for i, row in enumerate(rows)
-        if not is_resynthesis(row) and folds[family(row)] == fold and family(row) not in released
+        if is_judged(row) and folds[family(row)] == fold and family(row) not in released
     ]
     held_set = set(held)
     groups = {rows[i]["group"] for i in held}

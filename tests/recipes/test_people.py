@@ -276,6 +276,24 @@ def test_client_that_leaves_no_archive_is_told_with_its_command(people, tmp_path
         people.fetch(people.Source(**row), tmp_path)
 
 
+def test_package_is_taken_in_the_first_form_that_its_index_has(people, tmp_path, monkeypatch):
+    asked = []
+
+    def client(command, *, cwd, **_):
+        asked.append(command[2:])
+        only_wheel_for_later = "--no-binary" not in command and "3.14" in command
+        if only_wheel_for_later:
+            (cwd / "voices-1.whl").write_bytes(b"")
+        return people.subprocess.CompletedProcess(command, int(not only_wheel_for_later), "", "")
+
+    monkeypatch.setattr(people.subprocess, "run", client)
+    row = dict.fromkeys(FIELDS, "") | {"registry": "pypi", "package": "voices", "cap": 1}
+    assert people.fetch(people.Source(**row), tmp_path).name == "voices-1.whl"
+    sources = [command for command in asked if "--no-binary" in command]
+    assert asked[: len(sources)] == sources
+    assert len(asked) == 4
+
+
 def test_table_of_the_recipe_is_well_formed(people):
     sources = people.read_sources(RECIPE / "people.csv")
     assert {source.registry for source in sources} <= {"deb", "pypi", "npm"}

@@ -479,14 +479,6 @@ def test_an_origin_too_large_for_any_cluster_still_has_one(recipe):
     assert np.sum(found == found[0]) == 1
 
 
-def test_an_added_origin_joins_the_fold_that_it_sounds_like(recipe):
-    means = np.array([[0.0, 0.0], [1.0, 0.0], [10.0, 0.0], [9.0, 1.0], [0.4, 0.1]])
-    folds = recipe["far"].nearest(
-        means, np.array([3.0, 1, 2, 5, 5]), np.array([0, 0, 1, -1, -1]), 2
-    )
-    assert folds.tolist() == [0, 0, 1, 1, 0]
-
-
 def test_the_recipe_s_far_folds_name_every_human_origin(recipe, corpus):
     folds = recipe["far"].read_folds(RECIPE / "far_folds.csv")
     assert set(folds.values()) == {0, 1, 2, 3, 4}

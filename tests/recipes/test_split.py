@@ -74,6 +74,16 @@ def test_the_folds_judge_every_original_clip_exactly_once(split, rows):
     assert set(judged.values()) == {1}
 
 
+def test_people_beside_the_corpus_always_train_and_move_no_fold(split, rows):
+    humans = [row for row in rows if row["label"] == "bonafide"][:7]
+    added = [{**row, "source": "people", "origin": "pypi:a", "group": "a"} for row in humans]
+    beside = range(len(rows), len(rows) + len(added))
+    for fold in range(split.N_FOLDS):
+        alone, both = split.split(rows, fold), split.split(rows + added, fold)
+        assert both.held_out.tolist() == alone.held_out.tolist()
+        assert both.train.tolist() == [*alone.train, *beside]
+
+
 def test_source_names_are_those_that_derived_from_uses(split, rows):
     sources = {split.source_name(row) for row in rows if row["label"] == "bonafide"}
     derived = [row["derived_from"] for row in rows if row["derived_from"]]
