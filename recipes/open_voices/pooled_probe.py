@@ -18,9 +18,9 @@ drowns the others.
 With ``--out`` the probes are then fitted on every clip, or with ``--fold`` on those that train in
 that fold, and written: each behind its encoder and under its name, for ``ssl_finetune.py``;
 ``joined.safetensors``, the sum as one network; ``crossed.csv.gz``, the cross-validated scores of
-the sum through four channels, from which ``export.py`` calibrates; and ``targets.npz``, what the
-probes believe of each window that trains and what the encoders hear in it, for a student
-(``train.py hparams/distil.yaml``).
+the sum through four channels, from which ``export.py`` calibrates. With ``--targets`` also
+``targets.npz``, what the probes believe of each window that trains and what the encoders hear in
+it, for a student (``train.py hparams/distil.yaml``).
 
     python reopen.py BUNDLE --out work/base9/joined.safetensors
     cp calibration_scores.csv.gz work/base9/crossed.csv.gz
@@ -46,7 +46,7 @@ import torch
 from far import read_folds
 from judge import errors, read_scores, told, write_scores
 from probes import Features, Floats, Member, Probe, Rows, fit, told_of
-from split import CLASSICAL, N_FOLDS, Split, family, is_judged, split
+from split import CLASSICAL, N_FOLDS, Split, family, is_added, is_judged, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
@@ -164,6 +164,8 @@ def report(
 ) -> None:
     """Print the mean errors over the folds, and each fold's; append the means to the table."""
     new = not table.is_file()
+    added = sum(map(is_added, corpus.rows))
+    beside = [f"{added} clips added"] if added else []
     with table.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if new:
@@ -180,7 +182,7 @@ def report(
                 )
                 print("    in one pot {} %, present-day {} %, classical {} %".format(*pot))
             today = datetime.date.today().isoformat()
-            fitted = how.get(name, "; ".join(how.values()))
+            fitted = "; ".join([how.get(name, "; ".join(how.values())), *beside])
             trial = [name, fitted, " ".join(passes), kind]
             writer.writerow([today, *trial, *means])
 
@@ -228,7 +230,7 @@ def write(
     args: argparse.Namespace,
     beside: Beside | None,
 ) -> None:
-    """Fit on all that may train, and write network, scores and, of members alone, targets."""
+    """Fit on all that may train, and write network, scores and, where asked for, targets."""
     train = np.arange(len(corpus))
     if args.fold is not None:
         train = split(corpus.rows, args.fold, released=args.released).train
@@ -247,7 +249,7 @@ def write(
     save_ssl_ensemble(SSLEnsemble(networks, counted), path)
     print(f"wrote {path}, weights {[round(w, 3) for w in counted]}")
     write_crossed(args.out / "crossed.csv.gz", list(scores.values())[-1], corpus)
-    if beside is not None:
+    if not args.targets:
         return
     logits, views = believed(members, probes, args.passes, train, len(corpus))
     np.savez(args.out / "targets.npz", features=views, logits=logits)
@@ -269,7 +271,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("ablations.csv"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--targets", action="store_true", help="write those of a student too")
     args = parser.parse_args()
+    if args.targets and (args.beside or not args.out):
+        parser.error("--targets are of members alone, with --out: leave out --beside.")
     if args.out and len(args.folds) < N_FOLDS:
         parser.error("--out calibrates on every fold: leave out --folds.")
     if args.beside and args.fold is not None:

@@ -379,7 +379,8 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     out, table = tmp_path / "made", tmp_path / "table.csv"
     argv = ["pooled_probe.py", *common, "--members", *two_encoders, "--context_s", "0.26", *held]
     passes = ["--passes", "first", "telephone"]
-    monkeypatch.setattr("sys.argv", [*argv, *passes, "--results", str(table), "--out", str(out)])
+    written = ["--results", str(table), "--out", str(out), "--targets"]
+    monkeypatch.setattr("sys.argv", [*argv, *passes, *written])
     crossing.main()
     ensemble = load_ssl_ensemble(out / "joined.safetensors")
     assert load_ssl_network(out / "tiny-1-2-8.safetensors").config == ensemble.networks[1].config
@@ -431,9 +432,10 @@ def joins(recipe, argv, passes, table, out, two_encoders, monkeypatch):
     whole = np.concatenate([(joint[c] - old[c]) / after.weights[2] for c in joint])
     assert own.std() > 0 and after.weights[2] == pytest.approx(1 / whole.std(), rel=1e-3)
     assert not (new / "targets.npz").exists()
-    monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside, "--fold", "1"])
-    with pytest.raises(SystemExit):
-        crossing.main()
+    for refused in (["--fold", "1"], ["--targets"]):
+        monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside, *refused])
+        with pytest.raises(SystemExit):
+            crossing.main()
 
 
 def test_export_refuses_a_graph_whose_scores_all_moved(recipe, encoder, corpus):
