@@ -115,10 +115,8 @@ class Distance:
 
     def mahalanobis(self, embedding: Floats) -> Floats:
         """Distance to the nearer class mean, in standard deviations [shape=(n,)]."""
-        squares = [
-            np.einsum("nd,de,ne->n", embedding - mean, self.precision, embedding - mean)
-            for mean in self.means
-        ]
+        off = [embedding - mean for mean in self.means]
+        squares = [((each @ self.precision) * each).sum(axis=1) for each in off]
         return np.sqrt(np.minimum(*squares))
 
     def nearest(self, embedding: Floats) -> Floats:
