@@ -126,6 +126,12 @@ def test_manifest_has_the_corpus_columns_and_tells_what_a_clip_was(bench):
     assert (row["orig_rate"], row["orig_codec"], row["stored"]) == ("8000", "pcm_s16le", "flac")
 
 
+def test_folds_tell_what_was_added_from_the_corpus_itself(bench, scripts, rows):
+    bench.add("talk", {"a.wav": wav(2.0)})
+    assert all(map(scripts["split"].is_added, bench.run()))
+    assert not any(map(scripts["split"].is_added, rows))
+
+
 def test_long_recording_is_cut_to_windows_spread_over_it(bench, people):
     bench.add("talk", {"a.wav": wav(41.0)})
     rows = bench.run()
