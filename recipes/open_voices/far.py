@@ -9,7 +9,7 @@ origin's clips of the leading axes of the pooled features, pass ``first``), each
 third larger than an even share, and a fold holds out a whole cluster. Engine families stay where
 they are. ``pooled_probe.py --far far_folds.csv`` chooses and calibrates by these folds.
 
-People that were added to the corpus (``people.py``) have no fold: they always train.
+People that were added to the corpus (``people.py``) have no fold and move none: they always train.
 """
 
 from __future__ import annotations
@@ -97,15 +97,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("far_folds.csv"))
     args = parser.parse_args()
     corpus = open_corpus(args.data_folder, args.work / "cache")
+    judged = np.array([i for i, row in enumerate(corpus.rows) if not is_added(row)])
     where = []
     for folder, layer in HEARD:
         features = Features(args.work / "pooled" / folder, [layer], plain=True)
-        where.append(leading_axes(features("first", np.arange(len(corpus)))))
+        where.append(leading_axes(features("first", judged)))
     points = np.concatenate(where, axis=1)
     clips: dict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(corpus.rows):
-        if row["label"] == "bonafide" and not is_added(row):
-            clips[family(row)].append(i)
+    for place, row in enumerate(corpus.rows[i] for i in judged):
+        if row["label"] == "bonafide":
+            clips[family(row)].append(place)
     names = sorted(clips)
     means = np.stack([points[clips[name]].mean(0) for name in names])
     sizes = np.array([len(clips[name]) for name in names], float)

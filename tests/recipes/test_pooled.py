@@ -500,3 +500,17 @@ def test_far_folds_are_made_of_the_pooled_features(recipe, corpus, work, tmp_pat
     far.main()
     humans = {split.family(row) for row in corpus.rows if row["label"] == "bonafide"}
     assert set(far.read_folds(out)) == humans
+
+    rows = stored(work, "first")
+    beside = tmp_path / "more"
+    shutil.copytree(work / "pooled", beside / "pooled")
+    np.save(beside / "pooled" / "whisper" / "first.npy", np.concatenate([rows, 9 * rows[:7]]))
+    added = [{**row, "source": "people", "origin": "pypi:a"} for row in corpus.rows[:7]]
+    both = SimpleNamespace(rows=[*corpus.rows, *added])
+    monkeypatch.setattr(far, "open_corpus", lambda *_: both)
+    alone = out.read_text("utf-8")
+    monkeypatch.setattr(
+        "sys.argv", ["far.py", "--data_folder", ".", "--work", str(beside), "--out", str(out)]
+    )
+    far.main()
+    assert out.read_text("utf-8") == alone
