@@ -1,8 +1,8 @@
 r"""One manifest over several folders of clips: the corpus, and what was made beside it.
 
     python people.py --out work/people
-    python people.py --table samples.csv --out work/samples
-    python join.py ../../../shared/corpus work/people work/samples --out work/corpus \
+    python engines.py --data_folder ../../../shared/corpus --out work/engines
+    python join.py ../../../shared/corpus work/people work/engines --out work/corpus \
         --apart ../../../shared/wild-dev
 
 Rows keep their order, folder after folder, so that what was computed for the first folder's clips
@@ -80,7 +80,7 @@ def shared_origins(
     theirs = np.conj(np.stack([envelope(path) for path in judged]))
     found: dict[str, str] = {}
     for row in rows:
-        if row["origin"] in found:
+        if row["origin"] in found or row["label"] != "bonafide":
             continue
         likeness = np.fft.irfft(envelope(here / row["file"]) * theirs, SPAN, axis=1)
         if likeness.max() > SAME:

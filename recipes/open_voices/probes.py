@@ -22,7 +22,6 @@ from pooled import folder_of
 from sklearn.exceptions import ConvergenceWarning
 from split import sampling_weights
 from ssl_frames import open_encoder
-from voices import Voices
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.covariance import LEAST_SCALE, CovarianceProbe
@@ -233,21 +232,12 @@ class HiddenProbe:
         return self.head
 
 
-def fit(
-    features: Features,
-    corpus: Corpus,
-    train: Rows,
-    passes: Sequence[str],
-    voices: Voices | None = None,
-) -> Probe:
-    """Probe on all passes of the training clips, people weighed by their voices where given."""
+def fit(features: Features, corpus: Corpus, train: Rows, passes: Sequence[str]) -> Probe:
+    """Probe on all passes of the training clips."""
     how = features.fit
     label = [corpus.rows[i]["label"] for i in train] * len(passes)
     trials = [corpus.rows[i] for i in train]
     once = sampling_weights(trials, levelling=how.levelling, classical=how.classical)
-    if voices is not None:
-        bonafide = np.array([row["label"] == "bonafide" for row in trials])
-        once = voices.weigh(train, bonafide, once)
     weights = np.tile(once, len(passes))
     heard = np.concatenate([features(name, train) for name in passes])
     if isinstance(how, HiddenFit):

@@ -5,9 +5,9 @@ families and human origins are dealt over the folds by size, so that folds are a
 fold k: the families and the human origins of fold k. A training clip that shares a speaker group or
 a human origin with a held-out clip is dropped, so that no group stands on both sides.
 Re-synthesised clips (made from the corpus's own humans) follow their human, and are never judged
-on: their systems are heard in training. Clips of people and of engines that were added to the
-corpus (``people.py``) always train, engines unless their family is held out, and are never judged
-on, so that folds and figures stay those of the corpus' own clips.
+on: their systems are heard in training. Clips of people that were added to the corpus
+(``people.py``) always train and are never judged on, so that folds and figures stay those of the
+corpus' own clips.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from voiceguard.errors import ParameterError
 
 N_FOLDS = 5
-ADDED = ("people", "samples")
+ADDED = "people"
 """What the manifest says of the source of clips that were added to the corpus."""
 
 _FAMILIES: tuple[tuple[str, str], ...] = (
@@ -88,7 +88,7 @@ def is_resynthesis(row: dict[str, str]) -> bool:
 
 def is_added(row: dict[str, str]) -> bool:
     """Whether the clip was cut out of a package, beside the corpus (``people.py``)."""
-    return row.get("source") in ADDED
+    return row.get("source") == ADDED
 
 
 def is_judged(row: dict[str, str]) -> bool:
@@ -156,7 +156,6 @@ def split(
         i
         for i, row in enumerate(rows)
         if i not in held_set
-        and not (is_added(row) and folds.get(family(row)) == fold)
         and row["group"] not in groups
         and row["origin"] not in origins
         and row["derived_from"] not in held_sources

@@ -20,7 +20,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "open_voices"
 RATE = 16_000
 FIELDS = [
     "registry", "package", "version", "reader", "members", "speaker", "group", "language",
-    "licence", "domain", "cap", "system",
+    "licence", "domain", "cap",
 ]  # fmt: skip
 COLUMNS = [
     "file", "label", "kind", "system", "method", "speaker", "group", "language", "source",
@@ -130,22 +130,6 @@ def test_folds_tell_what_was_added_from_the_corpus_itself(bench, scripts, rows):
     bench.add("talk", {"a.wav": wav(2.0)})
     assert all(map(scripts["split"].is_added, bench.run()))
     assert not any(map(scripts["split"].is_added, rows))
-
-
-def test_an_engine_s_samples_are_synthetic_and_added_too(bench, scripts):
-    bench.add("talk", {"a.wav": wav(2.0)}, system="Toy-TTS")
-    (row,) = bench.run()
-    assert (row["label"], row["kind"], row["system"]) == ("spoof", "tts", "Toy-TTS")
-    assert (bench.out / row["file"]).is_file() and row["file"].startswith("spoof/")
-    assert scripts["split"].is_added(row)
-
-
-def test_the_recipe_s_tables_are_read_and_only_one_names_engines(people):
-    tables = [people.read_sources(RECIPE / f"{name}.csv") for name in ("people", "samples")]
-    assert all(source.label == "bonafide" for source in tables[0])
-    assert all(source.label == "spoof" for source in tables[1])
-    origins = [source.origin for table in tables for source in table]
-    assert len(origins) > 20 and all(source.licence for table in tables for source in table)
 
 
 def test_long_recording_is_cut_to_windows_spread_over_it(bench, people):

@@ -194,18 +194,3 @@ def test_a_bundle_says_what_it_never_heard(split, rows):
 def test_a_bundle_that_heard_everything_judges_nothing(split, rows):
     with pytest.raises(ParameterError, match="held a fold out"):
         split.split_of(rows, {"held_out_fold": "none", "released": ""})
-
-
-def test_an_engine_s_added_samples_train_unless_its_family_is_held_out(split, rows):
-    spoof = next(row for row in rows if row["label"] == "spoof" and split.is_judged(row))
-    own = {**spoof, "source": "samples", "origin": "pypi:own", "group": "own"}
-    other = {**own, "system": "an engine of its own"}
-    joined = [*rows, own, other]
-    trains = []
-    for fold in range(5):
-        sides = split.split(joined, fold)
-        assert not {len(rows), len(rows) + 1} & set(sides.held_out)
-        assert len(rows) + 1 in sides.train
-        trains.append(len(rows) in sides.train)
-        assert trains[-1] or rows.index(spoof) in sides.held_out
-    assert trains.count(False) == 1
