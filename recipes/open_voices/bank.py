@@ -41,6 +41,16 @@ CHANNELS = {
     "channel": ChannelConfig(
         room=0.2, noise=0.5, narrowband=0.3, wide_codec=0.5, snr_db=(8.0, 45.0)
     ),
+    "rough": ChannelConfig(
+        room=0.25,
+        noise=0.45,
+        clip=0.12,
+        narrowband=0.25,
+        wide_codec=0.6,
+        second_codec=0.3,
+        resample=0.5,
+        snr_db=(2.0, 40.0),
+    ),
 }
 
 Samples = npt.NDArray[np.float32]

@@ -9,8 +9,8 @@ Rows keep their order, folder after folder, so that what was computed for the fi
 stands at the same rows; no clip is copied. Everything else takes ``--data_folder work/corpus``.
 
 What is gathered from packages may be what others gathered to judge by. ``--apart`` looks for clips
-whose loudness rises and falls as a clip of that folder does, and leaves out every origin that has
-one: its other clips are of the same people. The first folder is taken as it is.
+of either class whose loudness rises and falls as a clip of that folder does, and leaves out every
+origin that has one: its other clips are of the same people. The first folder is taken as it is.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def shared_origins(
     theirs = np.conj(np.stack([envelope(path) for path in judged]))
     found: dict[str, str] = {}
     for row in rows:
-        if row["origin"] in found or row["label"] != "bonafide":
+        if row["origin"] in found:
             continue
         likeness = np.fft.irfft(envelope(here / row["file"]) * theirs, SPAN, axis=1)
         if likeness.max() > SAME:

@@ -6,9 +6,10 @@
         --encoder work/encoders/whisper-tiny-en.safetensors --layers 0 1 2 --context_s 4.02
 
 A pass is one window of 4 s of each clip: ``first`` and ``g711`` its first one, as recorded and by
-telephone, to judge on and to train on; ``telephone`` and ``channel`` a random one through a random
-channel (:mod:`bank`), and so ``telephone-2``, ``channel-2``, ... Rows [shape=(clips, layers, 2 *
-dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. With
+telephone, to judge on and to train on; ``telephone``, ``channel`` and ``rough`` a random one
+through a random channel (:mod:`bank`), and so ``telephone-2``, ``channel-2``, ... Rows
+[shape=(clips, layers, 2 * dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is
+clip i of the manifest. With
 ``--axes 96`` they also have the covariances along so many axes (``axes.npy``, made once from the
 frames of some clips) and lie in ``work/pooled/<encoder>-96/``. The windows themselves, at one
 level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a
@@ -46,7 +47,7 @@ AXES_FROM = 1024
 """Clips whose frames the axes are fitted on, half of them by telephone."""
 FRAME_STEP = 4
 CENTRE = "centre.npy"
-PASSES = ("first", "g711", "telephone", "channel")
+PASSES = ("first", "g711", "telephone", "channel", "rough")
 
 Samples = npt.NDArray[np.float32]
 

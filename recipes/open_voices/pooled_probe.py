@@ -55,6 +55,7 @@ from voiceguard.models.ssl_network import save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
 PASSES = ("first", "g711", "telephone", "channel")
+TRAINED_ON = (*PASSES, "rough")
 JUDGED_ON = ("first", "g711")
 ABLATIONS = (
     "date", "probe", "settings", "passes", "folds",
@@ -262,7 +263,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--members", nargs="+", type=Member.parse, required=True)
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
-    parser.add_argument("--passes", nargs="+", default=PASSES)
+    parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
     parser.add_argument("--beside", type=Path, help="folder of an ensemble that the members join")
     parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")

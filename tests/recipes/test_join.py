@@ -68,8 +68,9 @@ def test_a_folder_without_a_manifest_is_refused(join, tmp_path):
         join.joined([tmp_path], tmp_path)
 
 
+@pytest.mark.parametrize("label", ["bonafide", "spoof"])
 def test_an_origin_that_shares_a_recording_with_the_judges_is_left_out(
-    join, tmp_path, monkeypatch, capsys
+    join, tmp_path, monkeypatch, capsys, label
 ):
     rng = np.random.default_rng(3)
 
@@ -85,7 +86,7 @@ def test_an_origin_that_shares_a_recording_with_the_judges_is_left_out(
             writer.writeheader()
             for number, (origin, samples) in enumerate(clips):
                 sf.write(folder / f"{number}.flac", samples, 16_000, subtype="PCM_16")
-                row = {column: f"{number}.flac", "label": "bonafide", "origin": origin}
+                row = {column: f"{number}.flac", "label": label, "origin": origin}
                 writer.writerow(row)
         return folder
 

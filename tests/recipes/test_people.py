@@ -48,6 +48,13 @@ def burst(seconds, seed=0):
     return 0.1 * swell * np.random.default_rng(seed).standard_normal(count)
 
 
+def likeness(heard, original):
+    """Correlation of a clip with what it was before Opus, whose delay is a few ms."""
+    spectrum = np.fft.rfft(heard) * np.conj(np.fft.rfft(original))
+    near = np.fft.irfft(spectrum, len(original))[: RATE // 50]
+    return near.max() / np.linalg.norm(heard) / np.linalg.norm(original)
+
+
 def wav(seconds, seed=0, rate=RATE):
     handle = io.BytesIO()
     sf.write(handle, burst(seconds, seed), rate, format="WAV", subtype="PCM_16")
@@ -140,8 +147,9 @@ def test_long_recording_is_cut_to_windows_spread_over_it(bench, people):
     recording, _ = sf.read(io.BytesIO(wav(41.0)))
     first, _ = sf.read(bench.out / rows[0]["file"])
     last, _ = sf.read(bench.out / rows[-1]["file"])
-    assert np.abs(first - recording[: first.size]).max() < 1e-3, "the first is the start"
-    assert np.abs(last - recording[-last.size :]).max() < 1e-3, "the last is the end"
+    assert likeness(first, recording[: first.size]) > 0.8, "the first is the start"
+    assert likeness(last, recording[-last.size :]) > 0.8, "the last is the end"
+    assert likeness(first, recording[-first.size :]) < 0.2
     for row in rows:
         info = sf.info(bench.out / row["file"])
         assert (info.samplerate, info.channels, info.format) == (RATE, 1, "FLAC")

@@ -19,8 +19,9 @@ OFF = ChannelConfig(
     room=0, noise=0, colour=0, clip=0, dither=0, narrowband=0, wide_codec=0, second_codec=0
 )
 ALL = ChannelConfig(
-    room=1, noise=1, colour=1, clip=1, dither=1, narrowband=0.5, wide_codec=1, second_codec=0.5
-)
+    room=1, noise=1, colour=1, clip=1, dither=1, narrowband=0.5, wide_codec=1, second_codec=0.5,
+    resample=1,
+)  # fmt: skip
 
 
 def decibels(power_ratio):
@@ -118,7 +119,17 @@ def test_parts_come_as_often_as_asked(share, harmonic_voice, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec", "second_codec"],
+    [
+        "room",
+        "noise",
+        "colour",
+        "clip",
+        "dither",
+        "narrowband",
+        "wide_codec",
+        "second_codec",
+        "resample",
+    ],
 )
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_a_share_outside_zero_to_one_is_refused(name, value):
@@ -236,6 +247,42 @@ def test_to_peak_scales_to_the_level(peak_dbfs, scale):
 def test_to_peak_leaves_silence_silent():
     assert not augment.to_peak(np.zeros(10, np.float32), -3.0).any()
     assert augment.to_peak(np.zeros(0, np.float32), -3.0).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_another_rate_moves_the_end_of_the_band_and_nothing_below(seed):
+    rng = np.random.default_rng(seed)
+    x = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
+    y = augment.resampled(x, rng)
+    assert y.shape == x.shape and y.dtype == np.float32
+    frequency = np.fft.rfftfreq(RATE, 1 / RATE)
+    ratio = np.abs(np.fft.rfft(y)[1:]) / np.abs(np.fft.rfft(x)[1:])
+    low, top = frequency[1:] < 3_000, frequency[1:] > 7_900
+    assert np.median(ratio[low]) == pytest.approx(1.0, abs=0.06)
+    assert np.median(ratio[top]) < 0.95, "every way through another rate has an edge"
+
+
+def test_the_ends_of_the_band_are_many():
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    top = np.fft.rfftfreq(RATE, 1 / RATE) > 7_000
+
+    def power(x):
+        return float(np.square(np.abs(np.fft.rfft(x)[top])).sum())
+
+    found = [power(augment.resampled(noise, np.random.default_rng(seed))) for seed in range(40)]
+    shares = np.array(found) / power(noise)
+    assert shares.min() < 0.01 and 0.5 < shares.max() < 1.0
+    assert len(np.unique(shares.round(4))) > 10
+
+
+def test_no_draw_is_spent_where_nothing_is_resampled(harmonic_voice):
+    """Passes that were drawn before resampling came are drawn as they were."""
+    on, off = ChannelSimulator(replace(OFF, resample=1.0)), ChannelSimulator(OFF)
+    spent = np.random.default_rng(5)
+    plain = off(harmonic_voice, spent)
+    again = ChannelSimulator(replace(OFF, resample=0.0))(harmonic_voice, np.random.default_rng(5))
+    np.testing.assert_array_equal(plain, again)
+    assert not np.allclose(on(harmonic_voice, np.random.default_rng(5)), plain)
 
 
 @pytest.mark.parametrize("seed", range(12))

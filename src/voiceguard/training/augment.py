@@ -24,7 +24,9 @@ _WIDE_CODECS = ("g722", "opus", "mp3", "aac")
 _NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
 _SHARES = (
     "room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec", "second_codec",
+    "resample",
 )  # fmt: skip
+_OTHER_RATES = (11_025, 12_000, 14_000, 15_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _NARROW_WEIGHTS = np.array([0.28, 0.22, 0.14, 0.08, 0.12, 0.08, 0.08])
 
 
@@ -42,6 +44,9 @@ class ChannelConfig:
         A 16 kHz codec, where the path is not narrow.
     second_codec : float
         A further narrow-band codec behind the first.
+    resample : float
+        To another rate and back, before anything else: where the band ends, and how steeply, is
+        then the channel's.
     snr_db : tuple of float
         Range of the signal-to-noise ratio, dB.
     gain_db : tuple of float
@@ -56,6 +61,7 @@ class ChannelConfig:
     narrowband: float = 0.4
     wide_codec: float = 0.3
     second_codec: float = 0.15
+    resample: float = 0.0
     snr_db: tuple[float, float] = (5.0, 45.0)
     gain_db: tuple[float, float] = (-30.0, 0.0)
 
@@ -98,6 +104,8 @@ class ChannelSimulator:
             float32, finite, peak at the drawn level.
         """
         c = self.config
+        if c.resample and rng.random() < c.resample:
+            x = resampled(x, rng)
         if self.rooms is not None and rng.random() < c.room:
             x = reverberate(x, self.rooms[rng.integers(len(self.rooms))])
         if rng.random() < c.colour:
@@ -266,6 +274,17 @@ def narrowband(x: Samples, rng: np.random.Generator, *, second: bool = False) ->
             name = str(rng.choice(_NARROW_CODECS, p=_NARROW_WEIGHTS))
             low = round_trip(low, name, bit_rate=draw_bit_rate(name, rng))
     return _to_wide(low, len(x))
+
+
+def resampled(x: Samples, rng: np.random.Generator) -> Samples:
+    """To a rate of 11 to 48 kHz and back, by filters of any steepness."""
+    import soxr
+
+    rate = float(rng.choice(_OTHER_RATES))
+    down, up = (str(rng.choice(["LQ", "MQ", "HQ", "VHQ"])) for _ in range(2))
+    other = soxr.resample(x, SAMPLE_RATE, rate, quality=down)
+    back = np.asarray(soxr.resample(other, rate, SAMPLE_RATE, quality=up), dtype=np.float32)
+    return np.pad(back, (0, max(0, len(x) - len(back))))[: len(x)]
 
 
 def _to_narrow(x: Samples) -> Samples:
