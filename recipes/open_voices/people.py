@@ -8,7 +8,7 @@ clips.  Short recordings of one speaker are joined with gaps of low noise; long
 ones give a few windows where speech is.  All go through Opus at 40 kbit/s, as
 nearly all clips of the corpus did, so that storage does not tell who is added.
 
-    pip install numpy scipy soundfile unearth
+    pip install -e "../..[train]" unearth
     python people.py --out work/people
 """
 
