@@ -283,8 +283,7 @@ def resampled(x: Samples, rng: np.random.Generator) -> Samples:
     rate = float(rng.choice(_OTHER_RATES))
     down, up = (str(rng.choice(["LQ", "MQ", "HQ", "VHQ"])) for _ in range(2))
     other = soxr.resample(x, SAMPLE_RATE, rate, quality=down)
-    back = np.asarray(soxr.resample(other, rate, SAMPLE_RATE, quality=up), dtype=np.float32)
-    return np.pad(back, (0, max(0, len(x) - len(back))))[: len(x)]
+    return _to_wide(other, len(x), rate=rate, quality=up)
 
 
 def _to_narrow(x: Samples) -> Samples:
@@ -293,11 +292,14 @@ def _to_narrow(x: Samples) -> Samples:
     return np.asarray(soxr.resample(x, SAMPLE_RATE, _NARROW_RATE), dtype=np.float32)
 
 
-def _to_wide(x: Samples, length: int) -> Samples:
+def _to_wide(
+    x: Samples, length: int, *, rate: float = _NARROW_RATE, quality: str = "HQ"
+) -> Samples:
+    """Back to 16 kHz, at the length that the clip had there."""
     import soxr
 
-    high = np.asarray(soxr.resample(x, _NARROW_RATE, SAMPLE_RATE), dtype=np.float32)
-    return np.pad(high, (0, max(0, length - len(high))))[:length]
+    wide = np.asarray(soxr.resample(x, rate, SAMPLE_RATE, quality=quality), dtype=np.float32)
+    return np.pad(wide, (0, max(0, length - len(wide))))[:length]
 
 
 def band_pass(x: Samples, low_hz: float, high_hz: float, *, sample_rate: int) -> Samples:
