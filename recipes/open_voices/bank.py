@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,19 @@ CHANNELS = {
         resample=0.5,
         snr_db=(2.0, 40.0),
     ),
+    "crowd": ChannelConfig(
+        room=0.5,
+        noise=0.25,
+        babble=0.6,
+        clip=0.1,
+        narrowband=0.3,
+        wide_codec=0.4,
+        resample=0.5,
+        snr_db=(0.0, 35.0),
+    ),
 }
+HALLS_S = (0.15, 1.0)
+"""Reverberation times of the rooms of the pass ``crowd``, s."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -89,6 +102,16 @@ class Encoder:
         return y.reshape(len(y), 1024, -1)
 
 
+def rooms_of(kind: str, work: Path) -> Samples:
+    """The rooms of a kind of pass, made once [shape=(rooms, taps)]."""
+    halls = kind == "crowd"
+    path = work / ("halls.npy" if halls else "rooms.npy")
+    if not path.is_file():
+        np.save(path, room_bank(200, seed=1, reverberation_s=HALLS_S if halls else None))
+    found: Samples = np.load(path)
+    return found
+
+
 class Pass:
     """Draws the crop of each clip in one pass; a pure function of (pass, seed, clip)."""
 
@@ -96,10 +119,19 @@ class Pass:
         kind, _, number = name.partition("-")
         self.corpus = corpus
         self.seed = [sum(name.encode()), int(number or 0)]
-        path = work / "rooms.npy"
-        if not path.is_file():
-            np.save(path, room_bank(200, seed=1))
-        self.channel = ChannelSimulator(CHANNELS[kind], np.load(path)) if kind in CHANNELS else None
+        config = CHANNELS.get(kind)
+        self.channel = None
+        if config is not None:
+            self.channel = ChannelSimulator(config, rooms_of(kind, work), self.voice)
+
+    @cached_property
+    def people(self) -> list[int]:
+        """Rows of the corpus' people."""
+        return [i for i, row in enumerate(self.corpus.rows) if row["label"] == "bonafide"]
+
+    def voice(self, rng: np.random.Generator) -> Samples:
+        """Some person of the corpus, for babble."""
+        return self.corpus.clip(self.people[int(rng.integers(len(self.people)))])
 
     def __call__(self, index: int) -> Samples:
         """The crop of clip `index`, (CROP,)."""

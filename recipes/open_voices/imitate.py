@@ -4,7 +4,8 @@
 
 Reads what ``pooled.py --frames`` kept: windows, pooled features, frames. The student regresses the
 frames and the views of each window (:mod:`views`) and hears no label. Its last layer is then fitted
-as a probe of ``vg-base`` is: a logistic regression on the embeddings of all passes. Writes
+as a probe of ``vg-base`` is: a logistic regression on the embeddings of all ``probe_passes``. With
+``--epochs 0`` that is all, on what the network at ``init`` hears: it needs windows alone. Writes
 ``work/<name>/``: checkpoints (a stopped run goes on at its last epoch), ``student.safetensors``
 without the probe, ``average.safetensors`` with it, for ``export.py``; ``crossed.csv.gz``, scores
 of every clip by such a probe that heard neither its family nor its origin, over the far folds, to
@@ -28,7 +29,7 @@ from bank import FULL_SCALE
 from far import read_folds
 from hyperpyyaml import load_hyperpyyaml
 from judge import HeldOut
-from pooled_probe import crossed, write_crossed
+from pooled_probe import PASSES, crossed, write_crossed
 from probes import Features, LinearFit, Rows
 from split import N_FOLDS, sampling_weights, split
 from train import averaged, fit, network, save
@@ -147,15 +148,9 @@ def judge_by(model: SpectralAASIST, probe: LinearProbe) -> SpectralAASIST:
     return model
 
 
-def main(argv: list[str]) -> None:
-    hparams_file, _, overrides = sb.parse_arguments(argv)
-    hparams = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
-    torch.set_num_threads(hparams["threads"])
-    work = Path(hparams["work"])
+def teach(corpus: Corpus, train: Rows, hparams: dict[str, Any], work: Path) -> SpectralAASIST:
+    """Run the imitation to its end, from where it stands; the averaged weights."""
     folder = work / hparams["name"]
-    folder.mkdir(parents=True, exist_ok=True)
-    corpus = open_corpus(hparams["data_folder"], work / "cache")
-    train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
     bank = open_bank(work / "windows", hparams["passes"])
     targets = targets_of(corpus, train, hparams, work)
     model = student(hparams)
@@ -169,15 +164,31 @@ def main(argv: list[str]) -> None:
         flush=True,
     )
     fit(brain, hparams["batch_size"])
-    taught = brain.hparams.average.module
-    save(taught, folder / "student.safetensors")
-    passes = hparams["passes"]
+    taught: SpectralAASIST = brain.hparams.average.module
+    return taught
+
+
+def main(argv: list[str]) -> None:
+    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
+    torch.set_num_threads(hparams["threads"])
+    work = Path(hparams["work"])
+    folder = work / hparams["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus = open_corpus(hparams["data_folder"], work / "cache")
+    train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
+    taught = student(hparams)
+    if hparams["epochs"]:
+        taught = teach(corpus, train, hparams, work)
+        save(taught, folder / "student.safetensors")
+    passes = hparams["probe_passes"]
+    bank = open_bank(work / "windows", passes)
     heard = Embeddings.of(taught.eval(), bank, passes, LinearFit(penalty=hparams["penalty"]))
     judge_by(taught, probes.fit(heard, corpus, train, passes))
     save(taught, folder / "average.safetensors")
     dealt = read_folds(Path(hparams["far"]))
     folds = [split(corpus.rows, number, dealt=dealt) for number in range(N_FOLDS)]
-    scores = crossed({"probe": heard}, corpus, folds, passes, passes)["probe"]
+    scores = crossed({"probe": heard}, corpus, folds, passes, PASSES)["probe"]
     write_crossed(folder / "crossed.csv.gz", scores, corpus)
     judge = HeldOut(corpus, hparams["fold"], released=hparams["released"])
     for name, value in judge(taught).items():

@@ -6,17 +6,18 @@
         --encoder work/encoders/whisper-tiny-en.safetensors --layers 0 1 2 --context_s 4.02
 
 A pass is one window of 4 s of each clip: ``first`` and ``g711`` its first one, as recorded and by
-telephone, to judge on and to train on; ``telephone``, ``channel`` and ``rough`` a random one
-through a random channel (:mod:`bank`), and so ``telephone-2``, ``channel-2``, ... Rows
-[shape=(clips, layers, 2 * dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is
-clip i of the manifest. With
-``--axes 96`` they also have the covariances along so many axes (``axes.npy``, made once from the
-frames of some clips) and lie in ``work/pooled/<encoder>-96/``. The windows themselves, at one
-level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a
-student learns from them. ``--frames`` keeps what is heard over time, along the same axes, in
+telephone, to judge on and to train on; ``ends`` that window too, but of the clip taken to another
+rate and back, so that where its band ends says nothing; ``telephone``, ``channel``, ``rough`` and
+``crowd`` a random one through a random channel (:mod:`bank`), and so ``telephone-2``,
+``channel-2``, ... Rows [shape=(clips, layers, 2 * dim)] in float16 lie in
+``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. With ``--axes 96`` they also
+have the covariances along so many axes (``axes.npy``, made once from the frames of some clips) and
+lie in ``work/pooled/<encoder>-96/``. The windows themselves, at one level, lie in
+``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a student learns
+from them. ``--frames`` keeps what is heard over time, along the same axes, in
 ``work/frames/<encoder>-96/<pass>.npy`` (0.4 GB a pass), which ``imitate.py`` asks for. A killed
-pass goes on where it stopped. ``--bf16`` is four times faster on
-some processors, and close enough for a probe.
+pass goes on where it stopped. ``--bf16`` is four times faster on some processors, and close enough
+for a probe.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.covariance import pool_covariances, whitening_axes
 from voiceguard.models.probe import pool_statistics
 from voiceguard.models.ssl_ensemble import PEAK
+from voiceguard.training.augment import resampled
 from voiceguard.training.checkpoints import settle_configuration
 from voiceguard.training.corpus import Corpus, open_corpus
 
@@ -47,7 +49,8 @@ AXES_FROM = 1024
 """Clips whose frames the axes are fitted on, half of them by telephone."""
 FRAME_STEP = 4
 CENTRE = "centre.npy"
-PASSES = ("first", "g711", "telephone", "channel", "rough")
+ENDS_SEED = 14
+PASSES = ("first", "g711", "ends", "telephone", "channel", "rough", "crowd")
 
 Samples = npt.NDArray[np.float32]
 
@@ -58,6 +61,8 @@ def draw(name: str, corpus: Corpus, work: Path) -> Callable[[int], Samples]:
         return lambda i: window(corpus.clip(i))
     if name == "g711":
         return lambda i: window(g711_path(corpus.clip(i)))
+    if name == "ends":
+        return lambda i: window(resampled(corpus.clip(i), np.random.default_rng([ENDS_SEED, i])))
     return Window(name, corpus, work)
 
 

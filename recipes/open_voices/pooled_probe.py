@@ -28,7 +28,10 @@ it, for a student (``train.py hparams/distil.yaml``).
         --beside work/base9 --members $E/plcmos.safetensors:2,3 --out work/base10
 
 ``--beside`` adds members to an ensemble that was fitted on every clip, by its weights and its
-cross-validated scores over the same folds: what its encoders hear need not be computed again.
+cross-validated scores over the same folds: what its encoders hear need not be computed again. With
+``--instead first g711 ...`` they take the places of those in it that hear the same: what each of
+these believed of held-out clips is fitted anew, on the passes that are named, and taken out of the
+known scores.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ from voiceguard.models.ssl_network import save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
 PASSES = ("first", "g711", "telephone", "channel")
-TRAINED_ON = (*PASSES, "rough")
+TRAINED_ON = (*PASSES, "rough", "ends", "crowd")
 JUDGED_ON = ("first", "g711")
 ABLATIONS = (
     "date", "probe", "settings", "passes", "folds",
@@ -151,6 +154,32 @@ class Beside:
         self.scores = {channel: np.full(len(corpus), np.nan) for channel in scores}
         for channel, one in scores.items():
             self.scores[channel][rows] = one
+
+    def leave_out(self, encoder: SSLEncoder, believed: dict[str, Floats]) -> None:
+        """Take out the member that hears so, and what it believed of held-out clips.
+
+        Raises
+        ------
+        SystemExit
+            If no member or several hear so.
+        """
+        networks, shares = list(self.ensemble.networks), list(self.ensemble.weights)
+        found = [
+            place
+            for place, network in enumerate(networks)
+            if (network.encoder.architecture, network.encoder.layers)
+            == (encoder.architecture, encoder.layers)
+        ]
+        if len(found) != 1:
+            raise SystemExit(
+                f"{self.name} must have one member on {encoder.architecture}, layers "
+                f"{encoder.layers}. Got {len(found)}."
+            )
+        share = shares.pop(found[0])
+        del networks[found[0]]
+        self.ensemble = SSLEnsemble(networks, shares)
+        for channel, scores in self.scores.items():
+            self.scores[channel] = scores - share * believed[channel]
 
 
 def report(
@@ -266,6 +295,7 @@ def main() -> None:
     parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
     parser.add_argument("--beside", type=Path, help="folder of an ensemble that the members join")
+    parser.add_argument("--instead", nargs="+", help="passes of the members whose places are taken")
     parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")
     parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
     parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
@@ -280,6 +310,8 @@ def main() -> None:
         parser.error("--out calibrates on every fold: leave out --folds.")
     if args.beside and args.fold is not None:
         parser.error("--beside takes an ensemble that heard every clip: leave out --fold.")
+    if args.instead and not args.beside:
+        parser.error("--instead takes places in an ensemble: add --beside.")
     torch.set_num_threads(args.threads)
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoders = {str(member): member.encoder(args.context_s) for member in args.members}
@@ -291,6 +323,10 @@ def main() -> None:
     scores = crossed(members, corpus, folds, args.passes, PASSES if args.out else JUDGED_ON)
     weights = shares(scores)
     beside = Beside(args.beside, corpus) if args.beside else None
+    if beside is not None and args.instead:
+        old = crossed(members, corpus, folds, args.instead, PASSES)
+        for name, encoder in encoders.items():
+            beside.leave_out(encoder, old[name])
     if beside is not None:
         heard = next(iter(scores.values()))
         known = {channel: beside.scores[channel] for channel in heard}

@@ -212,3 +212,35 @@ def test_crossed_scores_are_of_probes_that_heard_neither_family_nor_origin(
     labels, read = recipe["judge"].read_scores(tmp_path / "crossed.csv.gz")
     assert np.array_equal(labels, bonafide)
     np.testing.assert_allclose(read["g711"], scores[1], atol=1e-5)
+
+
+def test_without_epochs_the_last_layer_alone_is_fitted_on_its_own_passes(
+    recipe, corpus, work, hparams, tmp_path, monkeypatch, capsys
+):
+    """No frames and no views are asked for; every weight but the last layer's stays."""
+    import yaml
+    from safetensors.torch import load_file
+
+    imitate = recipe["imitate"]
+    start = imitate.student(hparams)
+    imitate.save(start, tmp_path / "start.safetensors")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "windows").symlink_to(work / "windows")
+    plain = {
+        **hparams, "epochs": 0, "init": str(tmp_path / "start.safetensors"), "work": str(folder),
+        "data_folder": ".", "probe_passes": PASSES, "passes": ["nowhere"], "far": "nowhere",
+    }  # fmt: skip
+    (tmp_path / "hparams.yaml").write_text(yaml.safe_dump(plain))
+    monkeypatch.setattr(imitate, "open_corpus", lambda *_: corpus)
+    monkeypatch.setattr(imitate, "read_folds", lambda _: None)
+    monkeypatch.setattr(imitate, "PASSES", tuple(PASSES))
+    imitate.main([str(tmp_path / "hparams.yaml")])
+    assert "held out, eer_g711" in capsys.readouterr().out
+    before = start.state_dict()
+    after = load_file(folder / "toy" / "average.safetensors")
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"out_layer.weight", "out_layer.bias"}
+    labels, scores = recipe["judge"].read_scores(folder / "toy" / "crossed.csv.gz")
+    assert len(labels) == 40 and list(scores) == PASSES
+    assert np.isfinite(np.stack(list(scores.values()))).all()

@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,6 +100,30 @@ def test_the_windows_are_kept_at_one_level_and_the_next_encoder_hears_them(
     monkeypatch.setattr(pooled, "draw", lambda *_: pytest.fail)
     pooled.run_pass("telephone", corpus, encoder, tmp_path)
     np.testing.assert_array_equal(stored(tmp_path, "telephone"), stored(work, "telephone"))
+
+
+def test_ends_are_of_the_first_window_and_nothing_else_of_it_is_another(recipe, corpus, work):
+    pooled = recipe["pooled"]
+    ends = pooled.draw("ends", corpus, work)
+    found = [(recipe["judge"].window(corpus.clip(i)), ends(i)) for i in range(12)]
+    for plain, other in found:
+        assert other.shape == (WINDOW,) and not np.array_equal(plain, other)
+        assert np.corrcoef(plain, other)[0, 1] > 0.7
+    np.testing.assert_array_equal(ends(3), found[3][1], "the same at every call")
+
+
+def test_in_a_crowd_people_of_the_corpus_talk_behind(recipe, corpus, tmp_path, monkeypatch):
+    bank = recipe["bank"]
+    np.save(tmp_path / "halls.npy", np.eye(3, 50, dtype=np.float32))
+    crowd = bank.Pass("crowd", corpus, tmp_path)
+    labels = [corpus.rows[i]["label"] for i in crowd.people]
+    assert set(labels) == {"bonafide"} and len(labels) > 3
+    asked = []
+    voice = crowd.voice
+    crowd.channel.voices = lambda rng: asked.append(1) or voice(rng)
+    crops = [crowd(i) for i in range(12)]
+    assert len(asked) >= 4 and all(np.isfinite(one).all() for one in crops)
+    np.testing.assert_array_equal(bank.Pass("crowd", corpus, tmp_path)(5), crops[5])
 
 
 def test_a_killed_pass_goes_on_and_another_encoder_is_refused(
@@ -392,6 +417,7 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     assert len(bonafide) == len(scores["channel"]) == 40
     if fold is None:
         joins(recipe, argv, passes, table, out, two_encoders, monkeypatch)
+        takes_a_place(recipe, argv, passes, table, out, two_encoders, monkeypatch)
     targets = np.load(out / "targets.npz")
     trained = np.isfinite(targets["logits"]).sum()
     assert trained == 2 * 40 if fold is None else 0 < trained < 2 * 40
@@ -436,6 +462,40 @@ def joins(recipe, argv, passes, table, out, two_encoders, monkeypatch):
         monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside, *refused])
         with pytest.raises(SystemExit):
             crossing.main()
+
+
+def takes_a_place(recipe, argv, passes, table, out, two_encoders, monkeypatch):
+    """A member fitted as it was, in its own place, leaves all scores as they were."""
+    from voiceguard.models.ssl_ensemble import load_ssl_ensemble
+
+    crossing, read_scores = recipe["pooled_probe"], recipe["judge"].read_scores
+    same = [*argv[: argv.index("--members") + 1], two_encoders[0], "--context_s", "0.26", *passes]
+    new = out.with_name("renewed")
+    rest = [*same, "--results", str(table), "--beside", str(out), "--out", str(new)]
+    monkeypatch.setattr("sys.argv", [*rest, "--instead", "first", "telephone"])
+    crossing.main()
+    before, after = (load_ssl_ensemble(each / "joined.safetensors") for each in (out, new))
+    assert after.config.members == before.config.members[::-1]
+    # The files keep six digits of a score.
+    np.testing.assert_allclose(after.weights, before.weights[::-1], rtol=1e-4)
+    for name, value in before.networks[0].state_dict().items():
+        torch.testing.assert_close(after.networks[1].state_dict()[name], value)
+    (_, old), (_, joint) = (read_scores(each / "crossed.csv.gz") for each in (out, new))
+    for channel, scores in old.items():
+        np.testing.assert_allclose(joint[channel], scores, atol=1e-4)
+
+    monkeypatch.setattr("sys.argv", [*rest, "--instead", "first"])
+    crossing.main()
+    _, other = read_scores(new / "crossed.csv.gz")
+    assert max(np.abs(other[c] - old[c]).max() for c in old) > 0.01, "another member was taken out"
+    layer = f"{two_encoders[0].rpartition(':')[0]}:2"
+    monkeypatch.setattr("sys.argv", [layer if a == two_encoders[0] else a for a in rest])
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--instead", "first"])
+    with pytest.raises(SystemExit, match="must have one member on whisper"):
+        crossing.main()
+    monkeypatch.setattr("sys.argv", [*same, "--instead", "first"])
+    with pytest.raises(SystemExit):
+        crossing.main()
 
 
 def test_export_refuses_a_graph_whose_scores_all_moved(recipe, encoder, corpus):

@@ -20,7 +20,7 @@ OFF = ChannelConfig(
 )
 ALL = ChannelConfig(
     room=1, noise=1, colour=1, clip=1, dither=1, narrowband=0.5, wide_codec=1, second_codec=0.5,
-    resample=1,
+    resample=1, babble=1,
 )  # fmt: skip
 
 
@@ -129,6 +129,7 @@ def test_parts_come_as_often_as_asked(share, harmonic_voice, monkeypatch):
         "wide_codec",
         "second_codec",
         "resample",
+        "babble",
     ],
 )
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
@@ -283,6 +284,48 @@ def test_no_draw_is_spent_where_nothing_is_resampled(harmonic_voice):
     again = ChannelSimulator(replace(OFF, resample=0.0))(harmonic_voice, np.random.default_rng(5))
     np.testing.assert_array_equal(plain, again)
     assert not np.allclose(on(harmonic_voice, np.random.default_rng(5)), plain)
+
+
+def test_no_draw_is_spent_where_nobody_talks_behind(harmonic_voice):
+    quiet, asked = ChannelSimulator(OFF), ChannelSimulator(replace(OFF, babble=1.0))
+    np.testing.assert_array_equal(
+        quiet(harmonic_voice, np.random.default_rng(5)),
+        asked(harmonic_voice, np.random.default_rng(5)),
+        "babble without voices is none",
+    )
+    voices = ChannelSimulator(OFF, voices=lambda rng: pytest.fail("nobody was asked for"))
+    np.testing.assert_array_equal(
+        voices(harmonic_voice, np.random.default_rng(5)),
+        quiet(harmonic_voice, np.random.default_rng(5)),
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_others_talk_behind_at_the_drawn_ratio(seed):
+    """The clip is a tone, each person another: all powers can be told apart."""
+    t = np.arange(RATE) / RATE
+    tones = [np.sin(2 * np.pi * f * t).astype(np.float32) for f in range(1_000, 4_000, 500)]
+    asked = []
+
+    def voices(rng):
+        asked.append(int(rng.integers(len(tones))))
+        return 0.01 * (1 + asked[-1]) * tones[asked[-1]]
+
+    config = replace(OFF, babble=1.0, snr_db=(12.0, 12.0))
+    clip = 0.3 * np.sin(2 * np.pi * 300 * t).astype(np.float32)
+    y = ChannelSimulator(config, voices=voices)(clip, np.random.default_rng(seed))
+    assert 2 <= len(asked) <= 7
+    spectrum = np.square(np.abs(np.fft.rfft(y * np.hanning(RATE))))
+
+    def power(hz):
+        return spectrum[hz - 5 : hz + 6].sum()
+
+    behind = np.array([power(f) for f in range(1_000, 4_000, 500)])
+    heard = np.flatnonzero(behind > 1e-6 * power(300))
+    assert set(heard) == set(asked), "each at a power of one, however loud the recording"
+    if len(set(asked)) == len(asked):
+        assert decibels(power(300) / behind.sum()) == pytest.approx(12.0, abs=0.3)
+        assert np.ptp(decibels(behind[heard])) < 0.5
 
 
 @pytest.mark.parametrize("seed", range(12))

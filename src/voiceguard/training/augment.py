@@ -2,12 +2,14 @@
 
 The corpus must not give its classes away by level, noise floor, bandwidth, codec or silence at the
 ends. :class:`ChannelSimulator` therefore draws, from the same distributions for every clip: a room,
-a noise floor, a microphone's colour, a codec chain with its band, clipping, dither and gain.
+other people behind, a noise floor, a microphone's colour, a codec chain with its band, clipping,
+dither and gain.
 Everything follows from one ``numpy.random.Generator``: the same seed gives the same sound.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +26,11 @@ _WIDE_CODECS = ("g722", "opus", "mp3", "aac")
 _NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
 _SHARES = (
     "room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec", "second_codec",
-    "resample",
+    "resample", "babble",
 )  # fmt: skip
 _OTHER_RATES = (11_025, 12_000, 14_000, 15_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _NARROW_WEIGHTS = np.array([0.28, 0.22, 0.14, 0.08, 0.12, 0.08, 0.08])
+_TALKERS = (2, 7)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,10 @@ class ChannelConfig:
     resample : float
         To another rate and back, before anything else: where the band ends, and how steeply, is
         then the channel's.
+    babble : float
+        Two to seven other people talking behind, where the simulator was given voices.
     snr_db : tuple of float
-        Range of the signal-to-noise ratio, dB.
+        Range of the signal-to-noise ratio, for noise and for babble, dB.
     gain_db : tuple of float
         Range of the peak level after everything, dB relative to full scale.
     """
@@ -62,6 +67,7 @@ class ChannelConfig:
     wide_codec: float = 0.3
     second_codec: float = 0.15
     resample: float = 0.0
+    babble: float = 0.0
     snr_db: tuple[float, float] = (5.0, 45.0)
     gain_db: tuple[float, float] = (-30.0, 0.0)
 
@@ -83,11 +89,19 @@ class ChannelSimulator:
     config : ChannelConfig
     rooms : np.ndarray [shape=(n_rooms, taps)], optional
         Impulse responses (:func:`voiceguard.training.rooms.room_bank`); no reverberation without.
+    voices : callable, optional
+        Draws a person's speech from a generator, float32 at 16 kHz; no babble without.
     """
 
-    def __init__(self, config: ChannelConfig, rooms: Samples | None = None) -> None:
+    def __init__(
+        self,
+        config: ChannelConfig,
+        rooms: Samples | None = None,
+        voices: Callable[[np.random.Generator], Samples] | None = None,
+    ) -> None:
         self.config = config
         self.rooms = rooms
+        self.voices = voices
 
     def __call__(self, x: Samples, rng: np.random.Generator) -> Samples:
         """Send `x` through a channel drawn from `rng`.
@@ -108,6 +122,10 @@ class ChannelSimulator:
             x = resampled(x, rng)
         if self.rooms is not None and rng.random() < c.room:
             x = reverberate(x, self.rooms[rng.integers(len(self.rooms))])
+        if self.voices is not None and c.babble and rng.random() < c.babble:
+            talkers = int(rng.integers(*_TALKERS, endpoint=True))
+            others = [crop(self.voices(rng), len(x), rng) for _ in range(talkers)]
+            x = at_snr(x, babble(others), rng.uniform(*c.snr_db))
         if rng.random() < c.colour:
             x = colour(x, rng)
         if rng.random() < c.noise:
@@ -192,6 +210,16 @@ def at_snr(x: Samples, noise: npt.NDArray[np.floating], snr_db: float) -> Sample
     scale = np.sqrt(np.mean(x**2) / (np.mean(noise**2) + 1e-20)) * 10.0 ** (-snr_db / 20.0)
     noisy: Samples = (x + scale * noise).astype(np.float32)
     return noisy
+
+
+def babble(voices: Iterable[Samples]) -> npt.NDArray[np.float64]:
+    """Voices of one length [shape=(n,)] at once, each at a mean power of 1 [shape=(n,)]."""
+    total: npt.NDArray[np.float64] = np.sum(
+        [voice / (np.sqrt(np.mean(np.square(voice))) + 1e-10) for voice in voices],
+        axis=0,
+        dtype=np.float64,
+    )
+    return total
 
 
 def _hum(n: int, base_hz: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:

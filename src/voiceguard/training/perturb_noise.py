@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from voiceguard.errors import AudioFormatError, ParameterError
 from voiceguard.protocols.reading import AUDIO_SUFFIXES
-from voiceguard.training.augment import SAMPLE_RATE, add_noise, at_snr
+from voiceguard.training.augment import SAMPLE_RATE, add_noise, at_snr, babble
 from voiceguard.training.perturb_options import check_choice, check_interval, refuse
 
 Samples = npt.NDArray[np.float32]
@@ -65,11 +65,8 @@ class Noise:
 
     def _mixed(self, length: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         paths = _listed(self.files)
-        total = np.zeros(length)
-        for at in rng.choice(len(paths), count, replace=count > len(paths)):
-            voice = _stretch(paths[at], length, rng)
-            total += voice / (np.sqrt(np.mean(voice**2)) + 1e-10)
-        return total
+        drawn = rng.choice(len(paths), count, replace=count > len(paths))
+        return babble(_stretch(paths[at], length, rng) for at in drawn)
 
 
 _SOURCES = {
