@@ -177,10 +177,11 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     corpus = open_corpus(hparams["data_folder"], work / "cache")
     train = split(corpus.rows, hparams["fold"], released=hparams["released"]).train
-    taught = student(hparams)
     if hparams["epochs"]:
         taught = teach(corpus, train, hparams, work)
         save(taught, folder / "student.safetensors")
+    else:
+        taught = student(hparams)
     passes = hparams["probe_passes"]
     bank = open_bank(work / "windows", passes)
     heard = Embeddings.of(taught.eval(), bank, passes, LinearFit(penalty=hparams["penalty"]))
