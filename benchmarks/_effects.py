@@ -15,6 +15,7 @@ import numpy.typing as npt
 import soxr
 
 from voiceguard.errors import ParameterError
+from voiceguard.training import rooms
 from voiceguard.training.augment import SAMPLE_RATE, add_noise, band_pass, reverberate, to_peak
 
 Samples = npt.NDArray[np.float32]
@@ -23,7 +24,6 @@ _HISTORY = 640
 _LAGS = (40, 240)
 _KEEP, _FADE_OUT, _JOIN = 160, 800, 64
 _FRAME, _SEARCH = 512, 160
-_HIGHEST_ORDER = 40
 
 
 def pcm16(x: Samples) -> Samples:
@@ -176,34 +176,17 @@ LARGE_ROOM = Room((9.0, 7.0, 3.2), 0.7, 3.0)
 
 @lru_cache
 def room_response(room: Room) -> Samples:
-    """Impulse response by the image-source method, direct sound first, unit energy.
-
-    Allen and Berkley, "Image method for efficiently simulating small-room acoustics", JASA 1979.
-
-    Returns
-    -------
-    np.ndarray [shape=(taps,)]
-    """
-    import pyroomacoustics as pra
-
-    absorption, order = pra.inverse_sabine(room.rt60_s, room.size_m)
-    box = pra.ShoeBox(
-        room.size_m,
-        fs=SAMPLE_RATE,
-        materials=pra.Material(absorption),
-        max_order=min(order, _HIGHEST_ORDER),
-    )
+    """Impulse response, direct sound first, unit energy [shape=(taps,)]."""
+    absorption, order = rooms.walls_for(room.rt60_s, room.size_m)
     talker = np.array(room.size_m) * (0.28, 0.37, 0.55)
-    box.add_source(talker)
     # Off every axis of the room, so that few reflections coincide.
     direction = np.array([0.8, 0.58, 0.153])
-    box.add_microphone(talker + room.distance_m * direction / np.linalg.norm(direction))
-    box.compute_rir()
-    response = np.asarray(box.rir[0][0], dtype=np.float64)
-    response = response[int(np.argmax(np.abs(response))) :]
-    unit: Samples = (response / np.sqrt(np.sum(response**2))).astype(np.float32)
-    unit.setflags(write=False)
-    return unit
+    microphone = talker + room.distance_m * direction / np.linalg.norm(direction)
+    response = rooms.room_response(
+        room.size_m, absorption=absorption, order=order, talker=talker, microphone=microphone
+    )
+    response.setflags(write=False)
+    return response
 
 
 def in_room(x: Samples, *, room: Room) -> Samples:

@@ -63,8 +63,8 @@ CHANNELS = {
         snr_db=(0.0, 35.0),
     ),
 }
-HALLS_S = (0.15, 1.0)
-"""Reverberation times of the rooms of the pass ``crowd``, s."""
+ROOMS = {"crowd": ("halls.npy", (0.15, 1.0))}
+"""File and reverberation times, s, of a kind's rooms where they are not the usual ones."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -102,12 +102,12 @@ class Encoder:
         return y.reshape(len(y), 1024, -1)
 
 
-def rooms_of(kind: str, work: Path) -> Samples:
-    """The rooms of a kind of pass, made once [shape=(rooms, taps)]."""
-    halls = kind == "crowd"
-    path = work / ("halls.npy" if halls else "rooms.npy")
+def rooms(work: Path, seed: int, kind: str = "") -> Samples:
+    """The simulated rooms of a kind of pass, made once [shape=(rooms, taps)]."""
+    name, reverberation_s = ROOMS.get(kind, ("rooms.npy", None))
+    path = work / name
     if not path.is_file():
-        np.save(path, room_bank(200, seed=1, reverberation_s=HALLS_S if halls else None))
+        np.save(path, room_bank(200, seed=seed, reverberation_s=reverberation_s))
     found: Samples = np.load(path)
     return found
 
@@ -122,7 +122,7 @@ class Pass:
         config = CHANNELS.get(kind)
         self.channel = None
         if config is not None:
-            self.channel = ChannelSimulator(config, rooms_of(kind, work), self.voice)
+            self.channel = ChannelSimulator(config, rooms(work, 1, kind), self.voice)
 
     @cached_property
     def people(self) -> list[int]:

@@ -23,16 +23,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import probes
-import speechbrain as sb
 import torch
 from bank import FULL_SCALE
 from far import read_folds
-from hyperpyyaml import load_hyperpyyaml
 from judge import HeldOut
 from pooled_probe import PASSES, crossed, write_crossed
 from probes import Features, LinearFit, Rows
 from split import N_FOLDS, sampling_weights, split
-from train import averaged, fit, network, save
+from train import averaged, fit, network, read_hparams, save
 from views import views_of
 
 from voiceguard.models.graph import BONAFIDE_INDEX, SPOOF_INDEX
@@ -169,9 +167,7 @@ def teach(corpus: Corpus, train: Rows, hparams: dict[str, Any], work: Path) -> S
 
 
 def main(argv: list[str]) -> None:
-    hparams_file, _, overrides = sb.parse_arguments(argv)
-    hparams = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
-    torch.set_num_threads(hparams["threads"])
+    hparams = read_hparams(argv)
     work = Path(hparams["work"])
     folder = work / hparams["name"]
     folder.mkdir(parents=True, exist_ok=True)

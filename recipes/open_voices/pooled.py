@@ -50,7 +50,7 @@ AXES_FROM = 1024
 FRAME_STEP = 4
 CENTRE = "centre.npy"
 ENDS_SEED = 14
-PASSES = ("first", "g711", "ends", "telephone", "channel", "rough", "crowd")
+PASSES = ("first", "g711", "telephone", "channel", "rough", "ends", "crowd")
 
 Samples = npt.NDArray[np.float32]
 

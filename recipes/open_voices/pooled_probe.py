@@ -45,6 +45,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pooled
 import torch
 from far import read_folds
 from judge import errors, read_scores, told, write_scores
@@ -58,7 +59,6 @@ from voiceguard.models.ssl_network import save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
 PASSES = ("first", "g711", "telephone", "channel")
-TRAINED_ON = (*PASSES, "rough", "ends", "crowd")
 JUDGED_ON = ("first", "g711")
 ABLATIONS = (
     "date", "probe", "settings", "passes", "folds",
@@ -146,7 +146,8 @@ class Beside:
 
     def __init__(self, folder: Path, corpus: Corpus) -> None:
         self.name = folder.name
-        self.ensemble = load_ssl_ensemble(folder / "joined.safetensors")
+        ensemble = load_ssl_ensemble(folder / "joined.safetensors")
+        self.networks, self.weights = list(ensemble.networks), list(ensemble.weights)
         bonafide, scores = read_scores(folder / "crossed.csv.gz")
         rows = [i for i, row in enumerate(corpus.rows) if is_judged(row)]
         if [corpus.rows[i]["label"] == "bonafide" for i in rows] != bonafide.tolist():
@@ -155,18 +156,17 @@ class Beside:
         for channel, one in scores.items():
             self.scores[channel][rows] = one
 
-    def leave_out(self, encoder: SSLEncoder, believed: dict[str, Floats]) -> None:
-        """Take out the member that hears so, and what it believed of held-out clips.
+    def take_out(self, encoder: SSLEncoder) -> float:
+        """Take out the member that hears so; what it counted.
 
         Raises
         ------
         SystemExit
             If no member or several hear so.
         """
-        networks, shares = list(self.ensemble.networks), list(self.ensemble.weights)
         found = [
             place
-            for place, network in enumerate(networks)
+            for place, network in enumerate(self.networks)
             if (network.encoder.architecture, network.encoder.layers)
             == (encoder.architecture, encoder.layers)
         ]
@@ -175,11 +175,8 @@ class Beside:
                 f"{self.name} must have one member on {encoder.architecture}, layers "
                 f"{encoder.layers}. Got {len(found)}."
             )
-        share = shares.pop(found[0])
-        del networks[found[0]]
-        self.ensemble = SSLEnsemble(networks, shares)
-        for channel, scores in self.scores.items():
-            self.scores[channel] = scores - share * believed[channel]
+        del self.networks[found[0]]
+        return self.weights.pop(found[0])
 
 
 def report(
@@ -274,8 +271,8 @@ def write(
     path = args.out / "joined.safetensors"
     counted = list(weights.values())
     if beside is not None:
-        networks = [*beside.ensemble.networks, *networks]
-        counted = [*beside.ensemble.weights, *counted]
+        networks = [*beside.networks, *networks]
+        counted = [*beside.weights, *counted]
     save_ssl_ensemble(SSLEnsemble(networks, counted), path)
     print(f"wrote {path}, weights {[round(w, 3) for w in counted]}")
     write_crossed(args.out / "crossed.csv.gz", list(scores.values())[-1], corpus)
@@ -292,7 +289,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--members", nargs="+", type=Member.parse, required=True)
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
-    parser.add_argument("--passes", nargs="+", default=TRAINED_ON)
+    parser.add_argument("--passes", nargs="+", default=pooled.PASSES)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
     parser.add_argument("--beside", type=Path, help="folder of an ensemble that the members join")
     parser.add_argument("--instead", nargs="+", help="passes of the members whose places are taken")
@@ -320,16 +317,19 @@ def main() -> None:
     }
     dealt = read_folds(args.far) if args.far else None
     folds = [split(corpus.rows, number, dealt=dealt) for number in args.folds]
-    scores = crossed(members, corpus, folds, args.passes, PASSES if args.out else JUDGED_ON)
-    weights = shares(scores)
+    heard = PASSES if args.out else JUDGED_ON
     beside = Beside(args.beside, corpus) if args.beside else None
+    # What is wrong with the ensemble shows before the folds, which take minutes.
+    taken: dict[str, float] = {}
     if beside is not None and args.instead:
-        old = crossed(members, corpus, folds, args.instead, PASSES)
-        for name, encoder in encoders.items():
-            beside.leave_out(encoder, old[name])
+        taken = {name: beside.take_out(encoder) for name, encoder in encoders.items()}
+    scores = crossed(members, corpus, folds, args.passes, heard)
+    weights = shares(scores)
     if beside is not None:
-        heard = next(iter(scores.values()))
         known = {channel: beside.scores[channel] for channel in heard}
+        old = crossed(members, corpus, folds, args.instead, heard) if taken else {}
+        for name, share in taken.items():
+            known = {channel: known[channel] - share * old[name][channel] for channel in heard}
         scores, weights = {beside.name: known, **scores}, {beside.name: 1.0, **weights}
     scores = with_sum(scores, weights)
     some = "5" if len(args.folds) == N_FOLDS else " ".join(map(str, args.folds))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
+from bank import rooms
 from judge import HeldOut
 from pairs import PairedCrops, pair_loss, pairs_of
 from safetensors import safe_open
@@ -29,7 +29,7 @@ from split import sampling_weights
 from ssl_frames import FoldRows
 from ssl_train import Best, Figures, SSLBrain, append_result, macro, make_brain, run
 from torch import Tensor, nn
-from train import rooms
+from train import read_hparams
 
 from voiceguard.models.graph import ModelOutput
 from voiceguard.models.ssl_network import SSLNetwork, load_ssl_network, save_ssl_network
@@ -127,9 +127,7 @@ def between(start: nn.Module, end: nn.Module, share: float) -> nn.Module:
 
 
 def main(argv: list[str]) -> None:
-    hparams_file, _, overrides = sb.parse_arguments(argv)
-    hparams = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
-    torch.set_num_threads(hparams["threads"])
+    hparams = read_hparams(argv)
     work, start = Path(hparams["work"]), time.monotonic()
     folder, kept = work / hparams["name"], work / hparams["name"] / "best.safetensors"
     settle_configuration(folder, {k: v for k, v in hparams.items() if k not in _NOT_CONFIGURATION})

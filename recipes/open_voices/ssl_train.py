@@ -24,14 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from judge import WINDOW, HeldOut
 from split import sampling_weights
 from ssl_frames import FoldRows, encode_fold, open_encoder
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
-from train import fingerprint
+from train import fingerprint, read_hparams
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.graph import ModelOutput
@@ -287,9 +286,7 @@ def append_result(
 
 
 def main(argv: list[str]) -> None:
-    hparams_file, _, overrides = sb.parse_arguments(argv)
-    hparams = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
-    torch.set_num_threads(hparams["threads"])
+    hparams = read_hparams(argv)
     work = Path(hparams["work"])
     folder = work / hparams["name"]
     corpus = open_corpus(hparams["data_folder"], work / "cache")

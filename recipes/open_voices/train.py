@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import speechbrain as sb
 import torch
+from bank import rooms
 from hyperpyyaml import load_hyperpyyaml
 from judge import HeldOut
 from safetensors.torch import load_file, save_file
@@ -42,7 +43,6 @@ from voiceguard.training.checkpoints import WholeCheckpointer
 from voiceguard.training.corpus import Corpus, open_corpus
 from voiceguard.training.data import Batch, CropDataset
 from voiceguard.training.loop import AveragedBrain
-from voiceguard.training.rooms import room_bank
 
 _BRAIN_SETTINGS = (
     "label_smoothing", "label_weight", "branch_weight", "belief_weight", "view_weight",
@@ -53,12 +53,12 @@ Brain = TypeVar("Brain", bound=AveragedBrain)
 _NOT_CONFIGURATION = ("data_folder", "work", "results", "threads", "init")
 
 
-def rooms(work: Path, seed: int) -> np.ndarray:
-    """The bank of simulated rooms, made once."""
-    path = work / "rooms.npy"
-    if not path.is_file():
-        np.save(path, room_bank(200, seed=seed))
-    return np.load(path)
+def read_hparams(argv: list[str]) -> dict[str, Any]:
+    """The settings of a YAML file, what the command line overrides; torch takes their threads."""
+    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams: dict[str, Any] = load_hyperpyyaml(Path(hparams_file).read_text("utf-8"), overrides)
+    torch.set_num_threads(hparams["threads"])
+    return hparams
 
 
 def dataset(corpus: Corpus, hparams: dict[str, Any], work: Path) -> CropDataset | BankDataset:
@@ -252,11 +252,8 @@ def append_run(path: Path, hparams: dict[str, Any], digest: str, log: Log) -> No
 
 
 def main(argv: list[str]) -> None:
-    hparams_file, _, overrides = sb.parse_arguments(argv)
-    text = Path(hparams_file).read_text("utf-8")
-    hparams = load_hyperpyyaml(text, overrides)
+    hparams = read_hparams(argv)
     digest = fingerprint(hparams)
-    torch.set_num_threads(hparams["threads"])
     work = Path(hparams["work"])
     folder = work / hparams["name"]
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import csv
 import importlib.util
 import json
 import shutil
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,7 +111,7 @@ def test_ends_are_of_the_first_window_and_nothing_else_of_it_is_another(recipe, 
     np.testing.assert_array_equal(ends(3), found[3][1], "the same at every call")
 
 
-def test_in_a_crowd_people_of_the_corpus_talk_behind(recipe, corpus, tmp_path, monkeypatch):
+def test_in_a_crowd_people_of_the_corpus_talk_behind(recipe, corpus, tmp_path):
     bank = recipe["bank"]
     np.save(tmp_path / "halls.npy", np.eye(3, 50, dtype=np.float32))
     crowd = bank.Pass("crowd", corpus, tmp_path)
@@ -489,8 +488,8 @@ def takes_a_place(recipe, argv, passes, table, out, two_encoders, monkeypatch):
     _, other = read_scores(new / "crossed.csv.gz")
     assert max(np.abs(other[c] - old[c]).max() for c in old) > 0.01, "another member was taken out"
     layer = f"{two_encoders[0].rpartition(':')[0]}:2"
-    monkeypatch.setattr("sys.argv", [layer if a == two_encoders[0] else a for a in rest])
-    monkeypatch.setattr("sys.argv", [*sys.argv, "--instead", "first"])
+    other = [layer if part == two_encoders[0] else part for part in rest]
+    monkeypatch.setattr("sys.argv", [*other, "--instead", "first"])
     with pytest.raises(SystemExit, match="must have one member on whisper"):
         crossing.main()
     monkeypatch.setattr("sys.argv", [*same, "--instead", "first"])
