@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from _cleaning import FILTERS, WEBRTC_LEVELS, filtered, suppressed
 from _effects import (
     LAPTOP,
     LARGE_ROOM,
@@ -102,7 +103,7 @@ def conditions() -> tuple[list[Condition], list[str]]:
     missing = sorted(name for name in CODECS if not has_encoder(name))
     found = [_plain(CLEAN, CLEAN, lambda x: x), *_noises(), *_rooms(), *_telephones()]
     found += [c for c in _codecs() if not set(c.name.split()) & set(missing)]
-    found += [*_resampling(), *_tempos(), *_levels(), *_replays(), *_losses()]
+    found += [*_resampling(), *_tempos(), *_levels(), *_cleaned(), *_replays(), *_losses()]
     return found, missing
 
 
@@ -213,6 +214,14 @@ def _levels() -> Iterator[Condition]:
 
 def _at_peak(x: Samples, *, peak_dbfs: float) -> Samples:
     return pcm16(to_peak(x, peak_dbfs))
+
+
+def _cleaned() -> Iterator[Condition]:
+    for level in WEBRTC_LEVELS:
+        change = partial(suppressed, level=level)
+        yield _plain(f"suppression WebRTC {level}", "cleaned", change)
+    for name in FILTERS:
+        yield _plain(name, "cleaned", partial(filtered, name=name))
 
 
 def _replays() -> Iterator[Condition]:

@@ -54,13 +54,24 @@ CHANNELS = {
     ),
     "crowd": ChannelConfig(
         room=0.5,
-        noise=0.25,
+        noise=0.4,
         babble=0.6,
         clip=0.1,
         narrowband=0.3,
         wide_codec=0.4,
         resample=0.5,
         snr_db=(0.0, 35.0),
+    ),
+    "cleaned": ChannelConfig(
+        room=0.1,
+        noise=0.35,
+        suppress=0.9,
+        compress=0.4,
+        narrowband=0.3,
+        wide_codec=0.4,
+        dither=0.2,
+        resample=0.5,
+        snr_db=(8.0, 40.0),
     ),
 }
 ROOMS = {"crowd": ("halls.npy", (0.15, 1.0))}

@@ -50,7 +50,10 @@ AXES_FROM = 1024
 FRAME_STEP = 4
 CENTRE = "centre.npy"
 ENDS_SEED = 14
-PASSES = ("first", "g711", "telephone", "channel", "rough", "ends", "crowd")
+PASSES = ("first", "g711", "telephone", "channel", "mixed", "mixed-2")
+MIXED = ("rough", "ends", "crowd", "cleaned")
+"""Of what a mixed pass gives each clip one, at random; the second mixed pass gives it another."""
+MIXED_SEED = 15
 
 Samples = npt.NDArray[np.float32]
 
@@ -63,7 +66,17 @@ def draw(name: str, corpus: Corpus, work: Path) -> Callable[[int], Samples]:
         return lambda i: window(g711_path(corpus.clip(i)))
     if name == "ends":
         return lambda i: window(resampled(corpus.clip(i), np.random.default_rng([ENDS_SEED, i])))
+    if name in ("mixed", "mixed-2"):
+        kinds = {kind: draw(kind, corpus, work) for kind in MIXED}
+        place = PASSES.index(name) - PASSES.index("mixed")
+        return lambda i: kinds[kinds_of(i)[place]](i)
     return Window(name, corpus, work)
+
+
+def kinds_of(i: int) -> list[str]:
+    """In which order clip i goes through the mixed passes."""
+    order = np.random.default_rng([MIXED_SEED, i]).permutation(len(MIXED))
+    return [MIXED[place] for place in order]
 
 
 class KeptWindows:

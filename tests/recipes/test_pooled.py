@@ -125,6 +125,23 @@ def test_in_a_crowd_people_of_the_corpus_talk_behind(recipe, corpus, tmp_path):
     np.testing.assert_array_equal(bank.Pass("crowd", corpus, tmp_path)(5), crops[5])
 
 
+def test_mixed_passes_give_each_clip_two_of_their_kinds(recipe, corpus, tmp_path):
+    pooled = recipe["pooled"]
+    for rooms in ("rooms.npy", "halls.npy"):
+        np.save(tmp_path / rooms, np.eye(3, 50, dtype=np.float32))
+    kinds = {kind: pooled.draw(kind, corpus, tmp_path) for kind in pooled.MIXED}
+    first, second = (pooled.draw(name, corpus, tmp_path) for name in ("mixed", "mixed-2"))
+    for i in (0, 3, 8):
+        one, other = pooled.kinds_of(i)[:2]
+        np.testing.assert_array_equal(first(i), kinds[one](i))
+        np.testing.assert_array_equal(second(i), kinds[other](i))
+    order = np.array([pooled.kinds_of(i) for i in range(800)])
+    assert all(set(row) == set(pooled.MIXED) for row in order)
+    for place in (0, 1):
+        shares = [np.mean(order[:, place] == kind) for kind in pooled.MIXED]
+        assert min(shares) > 0.19 and max(shares) < 0.31
+
+
 def test_a_killed_pass_goes_on_and_another_encoder_is_refused(
     recipe, corpus, encoder, work, tmp_path, monkeypatch
 ):

@@ -62,7 +62,8 @@ def test_names_are_unique_and_every_codec_has_its_rates(bench, changed):
 
 
 CHEAP = ("white 5 dB", "babble 5 dB", "room small", "line ulaw", "codec gsm", "pitch +10 %",
-         "silence trimmed", "replay phone", "loss 5 %", "peak -40 dBFS")  # fmt: skip
+         "silence trimmed", "replay phone", "loss 5 %", "peak -40 dBFS", "suppression WebRTC 4",
+         "suppression FFmpeg", "gate", "compressor 4:1", "levelled")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHEAP)
@@ -174,6 +175,50 @@ def test_clipping_and_silence(changed, speech):
     assert not zeros[:RATE].any()
     assert power_db(floor[:RATE]) == pytest.approx(-66, abs=0.2)
     assert np.array_equal(zeros[RATE:-RATE], speech)
+
+
+def bursts(seconds=4.0):
+    """A voice whose pitch glides, half of each half second; where it is off, and where on."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * np.cumsum(140 + 40 * np.sin(2 * np.pi * 0.7 * t)) / RATE
+    voice = sum(np.sin(k * phase + k) / k for k in range(1, 25))
+    late = t > seconds / 2
+    off, on = (t % 0.5 > 0.33) & (t % 0.5 < 0.45) & late, (t % 0.5 < 0.25) & late
+    return (0.1 * voice * (t % 0.5 < 0.25)).astype(np.float32), off, on
+
+
+@pytest.mark.parametrize(
+    "name", ["suppression WebRTC 2", "suppression WebRTC 4", "suppression FFmpeg", "gate"]
+)
+def test_what_cleans_lowers_the_floor_beside_the_voice(changed, name):
+    x, off, on = bursts()
+    noisy = x + 0.005 * np.random.default_rng(2).standard_normal(len(x)).astype(np.float32)
+    y = changed(name, noisy)
+    assert len(y) == len(x)
+    drop_off, drop_on = (power_db(noisy[part]) - power_db(y[part]) for part in (off, on))
+    assert drop_off - drop_on > 5.0
+
+
+@pytest.mark.parametrize(
+    "name", ["suppression WebRTC 2", "suppression WebRTC 4", "suppression FFmpeg", "gate"]
+)
+def test_what_cleans_stays_in_time(changed, name):
+    x = 0.1 * np.random.default_rng(1).standard_normal(4 * RATE).astype(np.float32)
+    y = changed(name, x)
+    lags = range(-200, 201)
+    body = slice(2 * RATE, -RATE)
+    found = lags[int(np.argmax([x[body] @ np.roll(y, -lag)[body] for lag in lags]))]
+    assert abs(found) <= 2
+
+
+@pytest.mark.parametrize("name", ["compressor 4:1", "levelled"])
+def test_what_levels_brings_loud_and_soft_together(changed, name):
+    x = tone(440.0, 8.0)
+    x[4 * RATE :] *= 0.1
+    y = changed(name, x)
+    assert len(y) == len(x)
+    loud, soft = power_db(y[RATE : 3 * RATE]), power_db(y[6 * RATE : 7 * RATE])
+    assert 0.0 <= loud - soft < 17.0
 
 
 def test_replay_bends_and_band_limits(bench):

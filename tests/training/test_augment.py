@@ -20,7 +20,7 @@ OFF = ChannelConfig(
 )
 ALL = ChannelConfig(
     room=1, noise=1, colour=1, clip=1, dither=1, narrowband=0.5, wide_codec=1, second_codec=0.5,
-    resample=1, babble=1,
+    resample=1, babble=1, suppress=1, compress=1,
 )  # fmt: skip
 
 
@@ -130,6 +130,8 @@ def test_parts_come_as_often_as_asked(share, harmonic_voice, monkeypatch):
         "second_codec",
         "resample",
         "babble",
+        "suppress",
+        "compress",
     ],
 )
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
@@ -284,6 +286,31 @@ def test_no_draw_is_spent_where_nothing_is_resampled(harmonic_voice):
     again = ChannelSimulator(replace(OFF, resample=0.0))(harmonic_voice, np.random.default_rng(5))
     np.testing.assert_array_equal(plain, again)
     assert not np.allclose(on(harmonic_voice, np.random.default_rng(5)), plain)
+
+
+@pytest.mark.parametrize("part", ["suppress", "compress"])
+def test_no_draw_is_spent_where_nothing_is_cleaned(part, harmonic_voice):
+    plain, off = (
+        ChannelSimulator(config)(harmonic_voice, np.random.default_rng(5))
+        for config in (OFF, replace(OFF, **{part: 0.0}))
+    )
+    np.testing.assert_array_equal(plain, off)
+    on = ChannelSimulator(replace(OFF, **{part: 1.0}))
+    assert not np.allclose(on(harmonic_voice, np.random.default_rng(5)), plain)
+
+
+def test_noise_suppression_comes_behind_the_noise(harmonic_voice, monkeypatch):
+    """A handset suppresses what its microphone heard, at whatever level that was."""
+    heard = []
+    monkeypatch.setattr(augment, "suppress_noise", lambda x, rng: heard.append(x) or x)
+    config = replace(OFF, noise=1.0, suppress=1.0, snr_db=(10.0, 10.0))
+    ChannelSimulator(config)(0.01 * harmonic_voice, np.random.default_rng(5))
+    assert peak(heard[0]) == pytest.approx(10 ** (-1 / 20), rel=1e-4)
+    scale = np.dot(heard[0], harmonic_voice) / np.dot(harmonic_voice, harmonic_voice)
+    noise = heard[0] - scale * harmonic_voice
+    assert decibels(np.sum(np.square(scale * harmonic_voice)) / np.sum(noise**2)) == pytest.approx(
+        10.0, abs=0.5
+    )
 
 
 def test_no_draw_is_spent_where_nobody_talks_behind(harmonic_voice):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceguard.errors import ParameterError
+from voiceguard.training.cleaning import compress, suppress_noise
 from voiceguard.training.codecs import CODECS, round_trip
 
 Samples = npt.NDArray[np.float32]
@@ -26,7 +27,7 @@ _WIDE_CODECS = ("g722", "opus", "mp3", "aac")
 _NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
 _SHARES = (
     "room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec", "second_codec",
-    "resample", "babble",
+    "resample", "babble", "suppress", "compress",
 )  # fmt: skip
 _OTHER_RATES = (11_025, 12_000, 14_000, 15_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _NARROW_WEIGHTS = np.array([0.28, 0.22, 0.14, 0.08, 0.12, 0.08, 0.08])
@@ -52,6 +53,10 @@ class ChannelConfig:
         then the channel's.
     babble : float
         Two to seven other people talking behind, where the simulator was given voices.
+    suppress : float
+        Noise suppression, as in a handset or an editor, behind room and noise.
+    compress : float
+        A compressor of dynamics behind it.
     snr_db : tuple of float
         Range of the signal-to-noise ratio, for noise and for babble, dB.
     gain_db : tuple of float
@@ -68,6 +73,8 @@ class ChannelConfig:
     second_codec: float = 0.15
     resample: float = 0.0
     babble: float = 0.0
+    suppress: float = 0.0
+    compress: float = 0.0
     snr_db: tuple[float, float] = (5.0, 45.0)
     gain_db: tuple[float, float] = (-30.0, 0.0)
 
@@ -130,6 +137,10 @@ class ChannelSimulator:
             x = colour(x, rng)
         if rng.random() < c.noise:
             x = add_noise(x, rng.uniform(*c.snr_db), rng)
+        if c.suppress and rng.random() < c.suppress:
+            x = suppress_noise(to_peak(x, -1.0), rng)
+        if c.compress and rng.random() < c.compress:
+            x = compress(x, rng)
         if rng.random() < c.clip:
             x = clip(x, rng.uniform(0.2, 0.9))
         x = to_peak(x, rng.uniform(-20.0, -0.5))
