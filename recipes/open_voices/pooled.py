@@ -52,7 +52,7 @@ CENTRE = "centre.npy"
 ENDS_SEED = 14
 PASSES = ("first", "g711", "telephone", "channel", "mixed", "mixed-2")
 MIXED = ("rough", "ends", "crowd", "cleaned")
-"""Of what a mixed pass gives each clip one, at random; the second mixed pass gives it another."""
+"""A mixed pass gives each clip one of these at random, the second one another, up to mixed-4."""
 MIXED_SEED = 15
 
 Samples = npt.NDArray[np.float32]
@@ -66,10 +66,10 @@ def draw(name: str, corpus: Corpus, work: Path) -> Callable[[int], Samples]:
         return lambda i: window(g711_path(corpus.clip(i)))
     if name == "ends":
         return lambda i: window(resampled(corpus.clip(i), np.random.default_rng([ENDS_SEED, i])))
-    if name in ("mixed", "mixed-2"):
+    family, _, number = name.partition("-")
+    if family == "mixed":
         kinds = {kind: draw(kind, corpus, work) for kind in MIXED}
-        place = PASSES.index(name) - PASSES.index("mixed")
-        return lambda i: kinds[kinds_of(i)[place]](i)
+        return lambda i: kinds[kinds_of(i)[int(number or 1) - 1]](i)
     return Window(name, corpus, work)
 
 
