@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from voiceguard.training.augment import SAMPLE_RATE, to_peak
+from voiceguard.training.augment import SAMPLE_RATE, to_length, to_peak
 from voiceguard.training.cleaning import webrtc
 
 Samples = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ def filtered(x: Samples, name: str) -> Samples:
         except (BlockingIOError, EOFError):
             break
     y = np.concatenate(heard)[late:]
-    return np.pad(y, (0, max(0, len(x) - len(y))))[: len(x)]
+    return to_length(y, len(x))
 
 
 def _floor_db(x: Samples) -> float:

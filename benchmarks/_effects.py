@@ -16,7 +16,14 @@ import soxr
 
 from voiceguard.errors import ParameterError
 from voiceguard.training import rooms
-from voiceguard.training.augment import SAMPLE_RATE, add_noise, band_pass, reverberate, to_peak
+from voiceguard.training.augment import (
+    SAMPLE_RATE,
+    add_noise,
+    band_pass,
+    reverberate,
+    to_length,
+    to_peak,
+)
 
 Samples = npt.NDArray[np.float32]
 PACKET = SAMPLE_RATE // 50
@@ -36,7 +43,7 @@ def resampled(x: Samples, rate: int) -> Samples:
     """`x` by way of another sample rate, Hz, stored there in 16 bits; its length stays."""
     there = pcm16(np.asarray(soxr.resample(x, SAMPLE_RATE, rate), dtype=np.float32))
     back = np.asarray(soxr.resample(there, rate, SAMPLE_RATE), dtype=np.float32)
-    return np.pad(back, (0, max(0, len(x) - len(back))))[: len(x)]
+    return to_length(back, len(x))
 
 
 def stretched(x: Samples, factor: float) -> Samples:
@@ -86,7 +93,7 @@ def shifted(x: Samples, factor: float) -> Samples:
     """Pitch and formants higher by `factor` at the same duration; its length stays."""
     slow = stretched(x, 1.0 / factor)
     back = np.asarray(soxr.resample(slow, SAMPLE_RATE * factor, SAMPLE_RATE), dtype=np.float32)
-    return np.pad(back, (0, max(0, len(x) - len(back))))[: len(x)]
+    return to_length(back, len(x))
 
 
 def drop_packets(x: Samples, rng: np.random.Generator, *, share: float) -> Samples:

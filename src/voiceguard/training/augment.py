@@ -273,6 +273,11 @@ def to_peak(x: Samples, peak_dbfs: float) -> Samples:
     return scaled
 
 
+def to_length(x: Samples, length: int) -> Samples:
+    """The first `length` samples of `x`, zeros behind where it has fewer."""
+    return np.pad(x, (0, max(0, length - len(x))))[:length]
+
+
 def transcode(x: Samples, codec: str, *, bit_rate: int | None = None) -> Samples:
     """`x` through a codec and back, by way of the codec's own rate.
 
@@ -338,7 +343,7 @@ def _to_wide(
     import soxr
 
     wide = np.asarray(soxr.resample(x, rate, SAMPLE_RATE, quality=quality), dtype=np.float32)
-    return np.pad(wide, (0, max(0, length - len(wide))))[:length]
+    return to_length(wide, length)
 
 
 def band_pass(x: Samples, low_hz: float, high_hz: float, *, sample_rate: int) -> Samples:
