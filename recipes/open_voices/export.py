@@ -50,6 +50,7 @@ Samples = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Model: TypeAlias = SpectralAASIST | SSLNetwork | SSLEnsemble
 ENCODERS = {
+    "cepstra": "cepstra",
     "distillmos": "DistillMOS",
     "dnsmos": "DNSMOS",
     "plcmos": "PLCMOS",

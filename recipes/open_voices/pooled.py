@@ -4,6 +4,8 @@
         --encoder work/encoders/distillmos.safetensors --layers 0 --axes 96
     python pooled.py --data_folder ../../../shared/corpus --work work \
         --encoder work/encoders/whisper-tiny-en.safetensors --layers 0 1 2 --context_s 4.02
+    python pooled.py --data_folder ../../../shared/corpus --work work \
+        --encoder cepstra --segment 128
 
 A pass is one window of 4 s of each clip: ``first`` and ``g711`` its first one, as recorded and by
 telephone, to judge on and to train on; ``ends`` that window too, but of the clip taken to another
@@ -12,9 +14,10 @@ rate and back, so that where its band ends says nothing; ``telephone``, ``channe
 ``channel-2``, ... Rows [shape=(clips, layers, 2 * dim)] in float16 lie in
 ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. With ``--axes 96`` they also
 have the covariances along so many axes (``axes.npy``, made once from the frames of some clips) and
-lie in ``work/pooled/<encoder>-96/``. The windows themselves, at one level, lie in
-``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a student learns
-from them. ``--frames`` keeps what is heard over time, along the same axes, in
+lie in ``work/pooled/<encoder>-96/``. With ``--segment 128`` they are modulation spectra over so
+many frames instead and lie in ``work/pooled/<encoder>-m128/``. The windows themselves, at one
+level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a
+student learns from them. ``--frames`` keeps what is heard over time, along the same axes, in
 ``work/frames/<encoder>-96/<pass>.npy`` (0.4 GB a pass), which ``imitate.py`` asks for. A killed
 pass goes on where it stopped. ``--bf16`` is four times faster on some processors, and close enough
 for a probe.
@@ -37,6 +40,7 @@ from voiceguard.audio.telephony import g711_path
 from voiceguard.errors import ParameterError
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.covariance import pool_covariances, whitening_axes
+from voiceguard.models.modulation import ModulationConfig, ModulationSpectrum
 from voiceguard.models.probe import pool_statistics
 from voiceguard.models.ssl_ensemble import PEAK
 from voiceguard.training.augment import resampled
@@ -111,10 +115,20 @@ def at_one_level(windows: Samples) -> Samples:
     return windows * (PEAK / (np.abs(windows).max(axis=1, keepdims=True) + 1e-8))
 
 
-def pool(frames: torch.Tensor, projection: Samples | None = None) -> Samples:
-    """Means and deviations of each layer, and covariances [shape=(batch, layers, features)]."""
+def pool(
+    frames: torch.Tensor,
+    projection: Samples | None = None,
+    spectrum: ModulationSpectrum | None = None,
+) -> Samples:
+    """Means and deviations of each layer, and covariances; or modulation spectra.
+
+    [shape=(batch, layers, features)]
+    """
     found = []
     for layer in frames.unbind(1):
+        if spectrum is not None:
+            found.append(spectrum(layer))
+            continue
         parts = [pool_statistics(layer)]
         if projection is not None:
             parts.append(pool_covariances(layer, torch.from_numpy(projection)))
@@ -128,9 +142,10 @@ def along_axes(frames: torch.Tensor, projection: Samples, centre: Samples) -> Sa
     return found
 
 
-def folder_of(work: Path, architecture: str, axes: int) -> Path:
+def folder_of(work: Path, architecture: str, axes: int, segment: int = 0) -> Path:
     """Where the rows of an encoder lie."""
-    return work / "pooled" / (f"{architecture}-{axes}" if axes else architecture)
+    kind = f"-{axes}" if axes else f"-m{segment}" if segment else ""
+    return work / "pooled" / f"{architecture}{kind}"
 
 
 def frame_axes(
@@ -173,6 +188,7 @@ def run_pass(
     work: Path,
     *,
     axes: int = 0,
+    segment: int = 0,
     bfloat16: bool = False,
     keep_frames: bool = False,
 ) -> Path:
@@ -180,7 +196,7 @@ def run_pass(
 
     With `keep_frames` the frames along the axes are kept too, in 16 bits.
     """
-    folder = folder_of(work, encoder.architecture, axes)
+    folder = folder_of(work, encoder.architecture, axes, segment)
     wanted = {"encoder": encoder.fingerprint(), "layers": encoder.layers, "clips": len(corpus)}
     settle_configuration(folder, wanted)
     projection = None
@@ -189,6 +205,10 @@ def run_pass(
     path, stamp = folder / f"{name}.npy", folder / f"{name}.txt"
     done = int(stamp.read_text()) if stamp.is_file() else 0
     width = 2 * encoder.dim + axes * (axes + 1) // 2
+    spectrum = None
+    if segment:
+        width = ModulationConfig(encoder.dim, segment).pooled_dim
+        spectrum = ModulationSpectrum(segment)
     rows = np.lib.format.open_memmap(
         path,
         mode="r+" if done else "w+",
@@ -209,7 +229,8 @@ def run_pass(
     for start in range(done, len(corpus), BATCH):
         stop = min(start + BATCH, len(corpus))
         frames = frames_of(encoder, windows(start, stop), bfloat16=bfloat16)
-        rows[start:stop] = pool(frames, projection)
+        with torch.inference_mode():
+            rows[start:stop] = pool(frames, projection, spectrum)
         if kept is not None and projection is not None and centre is not None:
             kept[start:stop] = along_axes(frames, projection, centre)
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(corpus):
@@ -225,9 +246,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, required=True)
+    parser.add_argument("--encoder", required=True, help="a file, or cepstra")
     parser.add_argument("--layers", type=int, nargs="+", default=[0])
     parser.add_argument("--axes", type=int, default=0, help="of the covariances; 0 for none")
+    parser.add_argument("--segment", type=int, default=0, help="of modulation spectra; 0 for none")
     parser.add_argument("--frames", action="store_true", help="keep frames along the axes too")
     parser.add_argument("--context_s", type=float, help="cuts the 30 s window of Whisper")
     parser.add_argument("--passes", nargs="+", default=PASSES)
@@ -236,6 +258,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.frames and not args.axes:
         parser.error("--frames keeps them along axes: add --axes.")
+    if args.segment and args.axes:
+        parser.error("--segment and --axes are two ways to pool: leave one out.")
     torch.set_num_threads(args.threads)
     corpus = open_corpus(args.data_folder, args.work / "cache")
     encoder = open_encoder(args.encoder, layers=args.layers, context_s=args.context_s)
@@ -243,7 +267,7 @@ def main() -> None:
     for name in args.passes:
         run_pass(
             name, corpus, encoder, args.work,
-            axes=args.axes, bfloat16=args.bf16, keep_frames=args.frames,
+            axes=args.axes, segment=args.segment, bfloat16=args.bf16, keep_frames=args.frames,
         )  # fmt: skip
 
 

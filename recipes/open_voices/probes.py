@@ -3,7 +3,8 @@
 A member is an encoder's file, the layers whose means and deviations its probe hears, and the width
 of a hidden layer, without which the probe is linear: a logistic regression. One with a hidden layer
 learns from mixtures of trials (Zhang et al., "mixup", ICLR 2018). Settings that are not the usual
-ones follow: ``FILE:0::penalty=0.01,axes=96``, ``FILE:0,1,2:128:epochs=6,mix=0.4``.
+ones follow: ``FILE:0::penalty=0.01,axes=96``, ``FILE:0,1,2:128:epochs=6,mix=0.4``,
+``cepstra:0::segment=128``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ssl_frames import open_encoder
 
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.covariance import LEAST_SCALE, CovarianceProbe
+from voiceguard.models.modulation import ModulationConfig, ModulationProbe
 from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
 from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork
 from voiceguard.training.checkpoints import RUN_NAME
@@ -46,7 +48,8 @@ class LinearFit:
 
     `penalty` is the weight of the squared coefficients beside the mean loss of a trial; `levelling`
     and `classical` say what families count (:func:`split.sampling_weights`); with `axes` the probe
-    hears covariances along so many axes too (``pooled.py --axes``).
+    hears covariances along so many axes too (``pooled.py --axes``), with `segment` modulation
+    spectra over so many frames instead of means and deviations (``pooled.py --segment``).
     """
 
     hidden: ClassVar[int] = 0
@@ -54,6 +57,7 @@ class LinearFit:
     levelling: float = 0.2
     classical: float = 0.2
     axes: int = 0
+    segment: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class HiddenFit:
     """How a probe with a hidden layer is fitted; `mix` is the parameter of the mixtures' Beta."""
 
     axes: ClassVar[int] = 0
+    segment: ClassVar[int] = 0
     hidden: int
     levelling: float = 0.5
     classical: float = 0.2
@@ -140,7 +145,7 @@ class Member:
 
     def features(self, work: Path, encoder: SSLEncoder) -> Features:
         """What ``pooled.py`` kept of its layers."""
-        folder = folder_of(work, encoder.architecture, self.fit.axes)
+        folder = folder_of(work, encoder.architecture, self.fit.axes, self.fit.segment)
         return Features(folder, self.layers, fit=self.fit)
 
 
@@ -181,6 +186,10 @@ class Features:
         if isinstance(probe, LinearProbe) and self.fit.axes:
             back_end = CovarianceProbe.from_probe(probe, np.load(self.folder / "axes.npy"))
             return SSLNetwork(encoder, FrameNetwork(1, back_end), back_end="covariance").eval()
+        if isinstance(probe, LinearProbe) and self.fit.segment:
+            config = ModulationConfig(encoder.dim, self.fit.segment)
+            modulation = ModulationProbe.from_probe(probe, config)
+            return SSLNetwork(encoder, FrameNetwork(1, modulation), back_end="modulation").eval()
         head = FrameNetwork(encoder.n_layers, probe.to_back_end(encoder.n_layers))
         return SSLNetwork(encoder, head, back_end="mlp").eval()
 

@@ -23,6 +23,7 @@ SMALL = {
     "conformer-tcm": {"dim": DIM, "width": 16, "heads": 2, "blocks": 2, "kernel": 5},
     "mlp": {"dim": DIM, "hidden": 9},
     "covariance": {"dim": DIM, "axes": 6},
+    "modulation": {"dim": DIM, "segment": 8},
 }
 PUBLISHED = {
     "ssl-aasist": 447_242,

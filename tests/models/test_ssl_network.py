@@ -23,6 +23,7 @@ WINDOW = 3_200
 OPTIONS = {
     "mlp": {"hidden": 5},
     "covariance": {"axes": 4},
+    "modulation": {"segment": 8},
     "ssl-aasist": {"projection": 18, "widths": (4, 6)},
     "sls": {"hidden": 6},
     "nes2net-x": {"scales": (2, 4)},

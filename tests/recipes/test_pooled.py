@@ -331,6 +331,29 @@ def test_covariances_stand_beside_the_statistics_and_reach_the_network(
     np.testing.assert_array_equal(np.load(folder / "axes.npy"), axes)
 
 
+def test_modulation_spectra_stand_in_place_of_the_statistics_and_reach_the_network(
+    recipe, corpus, work
+):
+    from voiceguard.features.ssl import load_encoder
+
+    pooled, probes = recipe["pooled"], recipe["probes"]
+    member = probes.Member.parse("cepstra:0::segment=16,penalty=0.01")
+    assert str(member) == "cepstra:0::penalty=0.01,segment=16"
+    encoder = member.encoder(None)
+    assert encoder.fingerprint() == load_encoder("cepstra").fingerprint()
+    for name in ("first", "telephone"):
+        pooled.run_pass(name, corpus, encoder, work, segment=16)
+    features = member.features(work, encoder)
+    rows = np.arange(40)
+    assert features("first", rows).shape == (40, 60 * 9)
+    probe = probes.fit(features, corpus, rows, ("first", "telephone"))
+    network = features.network(probe, encoder)
+    windows = at_one_level(np.stack([recipe["judge"].window(corpus.clip(i)) for i in range(40)]))
+    with torch.inference_mode():
+        found = network.score(network(torch.from_numpy(windows))).numpy()
+    assert np.corrcoef(found, probe.decision_function(features("first", rows)))[0, 1] > 0.999
+
+
 def test_covariances_of_several_layers_are_refused(recipe, corpus, encoder, tmp_path):
     from voiceguard.errors import ParameterError
 

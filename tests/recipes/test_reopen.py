@@ -125,9 +125,11 @@ def test_an_ensemble_comes_back_with_the_weights_of_its_graph(
 ):
     pytest.importorskip("transformers", reason="one of its members is Whisper's")
     from voiceguard.export_ssl import export_ssl_bundle
+    from voiceguard.features.ssl.cepstra import CepstralEncoder
     from voiceguard.features.ssl.plcmos import PLCMOSEncoder
     from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
     from voiceguard.models.covariance import CovarianceConfig, CovarianceProbe
+    from voiceguard.models.modulation import ModulationConfig, ModulationProbe
     from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble
     from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, frame_network
 
@@ -136,12 +138,14 @@ def test_an_ensemble_comes_back_with_the_weights_of_its_graph(
     whisper = WhisperEncoder(config, layers=(0, 1), context_s=0.5)
     hidden = frame_network("mlp", dim=24, n_layers=2, frames=25, hidden=6, layers=2)
     covariances = FrameNetwork(1, CovarianceProbe(CovarianceConfig(dim=1024, axes=3)))
+    modulations = FrameNetwork(1, ModulationProbe(ModulationConfig(segment=16)))
     made = SSLEnsemble(
         [
             SSLNetwork(PLCMOSEncoder(layers=(2,)), covariances, back_end="covariance"),
             SSLNetwork(whisper, hidden, back_end="mlp"),
+            SSLNetwork(CepstralEncoder(), modulations, back_end="modulation"),
         ],
-        (0.5, 2.0),
+        (0.5, 2.0, 1.5),
     ).eval()
     # As trained: a graph keeps equal tensors, such as ones and zeros, but once.
     for parameter in made.parameters():

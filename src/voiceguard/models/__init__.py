@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from voiceguard.models.covariance import CovarianceProbe
     from voiceguard.models.lcnn import LCNN
     from voiceguard.models.mhfa import MHFA
+    from voiceguard.models.modulation import ModulationProbe
     from voiceguard.models.nes2net import Nes2Net
     from voiceguard.models.probe import MLP
     from voiceguard.models.rawgat_st import RawGATST
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 Network: TypeAlias = "AASIST | SpectralAASIST | RawNet2 | RawGATST | LCNN | ResNet18"
 """Any network: a module with ``front_end``, ``config``, ``embedding_dim`` and ``score``."""
 
-BackEnd: TypeAlias = "SSLAASIST | SLS | Nes2Net | MHFA | ConformerTCM | MLP | CovarianceProbe"
+BackEnd: TypeAlias = (
+    "SSLAASIST | SLS | Nes2Net | MHFA | ConformerTCM | MLP | CovarianceProbe | ModulationProbe"
+)
 """Any back end: a module with ``takes_layers``, ``config``, ``embedding_dim`` and ``score``."""
 
 # Module, class, and the configuration that options are fields of.
@@ -53,6 +56,7 @@ _BACK_ENDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "conformer-tcm": ("conformer_tcm", "ConformerTCM", "ConformerTCMConfig", {}),
     "mlp": ("probe", "MLP", "MLPConfig", {}),
     "covariance": ("covariance", "CovarianceProbe", "CovarianceConfig", {}),
+    "modulation": ("modulation", "ModulationProbe", "ModulationConfig", {}),
 }
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -186,7 +187,8 @@ class SSLEncoder(nn.Module):
             If a shape, a type or a length does not fit.
         """
         self._check(waveform, lengths)
-        waveform = waveform.to(next(self.parameters()).dtype)
+        own = next(chain(self.parameters(), self.buffers()))
+        waveform = waveform.to(own.dtype)
         if lengths is not None:
             lengths = lengths.to(device=waveform.device, dtype=torch.int64)
             # Filled, not multiplied: padding may hold anything, NaN too.

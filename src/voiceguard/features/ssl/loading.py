@@ -16,6 +16,7 @@ from voiceguard.features.ssl import (
     wave_layouts,
     whisper_layouts,
 )
+from voiceguard.features.ssl.cepstra import CepstralEncoder
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.reading import (
     State,
@@ -52,7 +53,8 @@ def load_encoder(
     Parameters
     ----------
     name_or_path : str or path-like
-        A folder, a file, or the name of an encoder on record that was pulled.
+        A folder, a file, the name of an encoder on record that was pulled, or ``cepstra``, which
+        has nothing to read.
     architecture : str, optional
         A published size, such as ``xls-r-300m`` or ``whisper-tiny``; told by the file where it is
         not given. Where the file says otherwise it is refused.
@@ -90,11 +92,14 @@ def load_encoder(
             f"{[*WAVE_CONFIGS, *WHISPER_CONFIGS]}. Got {architecture!r} instead."
         )
     path = Path(name_or_path).expanduser()
+    chosen = {"layers": layers, **options}
+    if str(name_or_path) == CepstralEncoder.architecture and not path.exists():
+        native.check_options(CepstralEncoder, options)
+        return CepstralEncoder(**chosen).eval()
     if not path.exists():
         entry = encoder_entry(str(name_or_path))
         path, architecture = pulled_file(entry), architecture or entry.architecture
         sha256 = sha256 or entry.sha256
-    chosen = {"layers": layers, **options}
     if path.is_dir():
         encoder = _from_folder(path, sha256, chosen)
     else:

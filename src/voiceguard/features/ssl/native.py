@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from voiceguard.errors import BundleError, MissingExtraError, ModelError, ParameterError
+from voiceguard.features.ssl.cepstra import CepstralEncoder
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.dnsmos import DNSMOSEncoder
@@ -36,6 +37,7 @@ _Known = (
     | type[DistillMOSEncoder]
     | type[DNSMOSEncoder]
     | type[PLCMOSEncoder]
+    | type[CepstralEncoder]
 )
 _CLASSES: dict[str, _Known] = {
     **dict.fromkeys(FAMILIES, WaveEncoder),
@@ -43,6 +45,7 @@ _CLASSES: dict[str, _Known] = {
     "distillmos": DistillMOSEncoder,
     "dnsmos": DNSMOSEncoder,
     "plcmos": PLCMOSEncoder,
+    "cepstra": CepstralEncoder,
 }
 _NO_OPTIONS = ("config", "layers")
 
