@@ -50,13 +50,14 @@ Samples = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Model: TypeAlias = SpectralAASIST | SSLNetwork | SSLEnsemble
 ENCODERS = {
-    "cepstra": "cepstra",
     "distillmos": "DistillMOS",
     "dnsmos": "DNSMOS",
     "plcmos": "PLCMOS",
     "whisper": "Whisper tiny.en",
 }
 """Names of the encoders that ship, by architecture."""
+LEARNED_NOWHERE = "cepstra"
+"""The encoder that is plain formulas."""
 MOST_SHIFT = 0.05
 """Share of the scores' deviation by which rounding may move them all."""
 AGREE_ON = 128
@@ -94,10 +95,11 @@ def described(model: Model) -> str:
         return "Spectral AASIST"
     networks = model.networks if isinstance(model, SSLEnsemble) else (model,)
     heard = [one.encoder.architecture for one in networks]
-    names = ", ".join(ENCODERS.get(name, name) for name in heard)
+    names = ", ".join(ENCODERS.get(name, name) for name in heard if name != LEARNED_NOWHERE)
     if len(heard) == 1:
-        return f"A network behind the encoder of {names}"
-    return f"Probes on the lower layers of {names}, frozen, summed"
+        return f"A network behind the encoder of {names or heard[0]}"
+    beside = " and on modulation spectra" if LEARNED_NOWHERE in heard else ""
+    return f"Probes on the lower layers of {names}, frozen{beside}, summed"
 
 
 def exported(model: Model, probe: Samples, *, weights: str = "float32") -> tuple[bytes, OnnxEngine]:

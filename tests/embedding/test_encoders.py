@@ -11,6 +11,7 @@ pytest.importorskip("torchaudio")
 from voiceguard.embedding.embedder import Embedder  # noqa: E402
 from voiceguard.embedding.encoders import EncoderModel  # noqa: E402
 from voiceguard.errors import ParameterError, UnknownModelError  # noqa: E402
+from voiceguard.features.ssl import load_encoder  # noqa: E402
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder  # noqa: E402
 from voiceguard.features.ssl.torchaudio_encoders import WaveEncoder  # noqa: E402
 from voiceguard.features.ssl.wave_config import WaveConfig  # noqa: E402
@@ -60,6 +61,13 @@ def test_convolutions_show_no_seam():
     network, x = encoder(layers=[0]), noise(60)
     embedding = Embedder(network, chunk_s=7, context_s=0.5).embed((x, RATE))
     np.testing.assert_allclose(embedding.values, whole(network, x)[0], atol=1e-4)
+
+
+def test_bands_and_cepstra_have_a_name_and_no_seam():
+    x = noise(20)
+    embedding = Embedder("cepstra", chunk_s=3).embed((x, RATE))
+    np.testing.assert_allclose(embedding.values, whole(load_encoder("cepstra"), x)[0], atol=1e-4)
+    assert embedding.values.shape[1] == 60
 
 
 def test_transformers_hardly_show_one():

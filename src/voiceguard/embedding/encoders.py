@@ -173,7 +173,7 @@ class EncoderModel:
     def _run(self, samples: Samples, layer: Layer) -> Values:
         import torch
 
-        home = next(self.encoder.parameters()).device
+        home = self.encoder.home.device
         # A copy: torch warns of arrays that it may not write to.
         waveform = torch.tensor(samples[None], device=home)
         with torch.inference_mode():

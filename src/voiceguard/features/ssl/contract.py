@@ -132,6 +132,11 @@ class SSLEncoder(nn.Module):
         return (self.dim,) * self.n_layers
 
     @property
+    def home(self) -> Tensor:
+        """A tensor of the network, which tells where it is and its precision."""
+        return next(chain(self.parameters(), self.buffers()))
+
+    @property
     def frame_hop_s(self) -> float:
         """Seconds from one frame to the next."""
         return self.frame_hop / self.sample_rate
@@ -187,8 +192,7 @@ class SSLEncoder(nn.Module):
             If a shape, a type or a length does not fit.
         """
         self._check(waveform, lengths)
-        own = next(chain(self.parameters(), self.buffers()))
-        waveform = waveform.to(own.dtype)
+        waveform = waveform.to(self.home.dtype)
         if lengths is not None:
             lengths = lengths.to(device=waveform.device, dtype=torch.int64)
             # Filled, not multiplied: padding may hold anything, NaN too.
