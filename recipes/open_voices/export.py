@@ -37,6 +37,7 @@ from voiceguard.detect.bundle import Manifest, write_bundle
 from voiceguard.detect.engine import OnnxEngine
 from voiceguard.export import CONFIG_NAME, config_bytes, graph_bytes
 from voiceguard.export_ssl import ssl_graph_bytes
+from voiceguard.features.ssl.cepstra import CepstralEncoder
 from voiceguard.metrics import act_dcf, cllr, min_dcf
 from voiceguard.models import ssl_ensemble, ssl_network
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
@@ -56,8 +57,6 @@ ENCODERS = {
     "whisper": "Whisper tiny.en",
 }
 """Names of the encoders that ship, by architecture."""
-LEARNED_NOWHERE = "cepstra"
-"""The encoder that is plain formulas."""
 MOST_SHIFT = 0.05
 """Share of the scores' deviation by which rounding may move them all."""
 AGREE_ON = 128
@@ -95,10 +94,12 @@ def described(model: Model) -> str:
         return "Spectral AASIST"
     networks = model.networks if isinstance(model, SSLEnsemble) else (model,)
     heard = [one.encoder.architecture for one in networks]
-    names = ", ".join(ENCODERS.get(name, name) for name in heard if name != LEARNED_NOWHERE)
     if len(heard) == 1:
-        return f"A network behind the encoder of {names or heard[0]}"
-    beside = " and on modulation spectra" if LEARNED_NOWHERE in heard else ""
+        return f"A network behind the encoder of {ENCODERS.get(heard[0], heard[0])}"
+    # No network is behind bands and cepstra: what is heard there is how they move.
+    formulas = CepstralEncoder.architecture
+    names = ", ".join(ENCODERS.get(name, name) for name in heard if name != formulas)
+    beside = " and on modulation spectra" if formulas in heard else ""
     return f"Probes on the lower layers of {names}, frozen{beside}, summed"
 
 

@@ -115,25 +115,21 @@ def at_one_level(windows: Samples) -> Samples:
     return windows * (PEAK / (np.abs(windows).max(axis=1, keepdims=True) + 1e-8))
 
 
-def pool(
-    frames: torch.Tensor,
-    projection: Samples | None = None,
-    spectrum: ModulationSpectrum | None = None,
-) -> Samples:
-    """Means and deviations of each layer, and covariances; or modulation spectra.
+def pooling(
+    projection: Samples | None = None, segment: int = 0
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What pools the frames of a layer: to modulation spectra, or to statistics and covariances."""
+    if segment:
+        return ModulationSpectrum(segment)
+    if projection is None:
+        return pool_statistics
+    axes = torch.from_numpy(projection)
+    return lambda layer: torch.cat([pool_statistics(layer), pool_covariances(layer, axes)], dim=1)
 
-    [shape=(batch, layers, features)]
-    """
-    found = []
-    for layer in frames.unbind(1):
-        if spectrum is not None:
-            found.append(spectrum(layer))
-            continue
-        parts = [pool_statistics(layer)]
-        if projection is not None:
-            parts.append(pool_covariances(layer, torch.from_numpy(projection)))
-        found.append(torch.cat(parts, dim=1))
-    return torch.stack(found, dim=1).numpy()
+
+def pool(frames: torch.Tensor, how: Callable[[torch.Tensor], torch.Tensor]) -> Samples:
+    """Each layer pooled [shape=(batch, layers, features)]."""
+    return torch.stack([how(layer) for layer in frames.unbind(1)], dim=1).numpy()
 
 
 def along_axes(frames: torch.Tensor, projection: Samples, centre: Samples) -> Samples:
@@ -205,10 +201,9 @@ def run_pass(
     path, stamp = folder / f"{name}.npy", folder / f"{name}.txt"
     done = int(stamp.read_text()) if stamp.is_file() else 0
     width = 2 * encoder.dim + axes * (axes + 1) // 2
-    spectrum = None
     if segment:
         width = ModulationConfig(encoder.dim, segment).pooled_dim
-        spectrum = ModulationSpectrum(segment)
+    how = pooling(projection, segment)
     rows = np.lib.format.open_memmap(
         path,
         mode="r+" if done else "w+",
@@ -229,8 +224,7 @@ def run_pass(
     for start in range(done, len(corpus), BATCH):
         stop = min(start + BATCH, len(corpus))
         frames = frames_of(encoder, windows(start, stop), bfloat16=bfloat16)
-        with torch.inference_mode():
-            rows[start:stop] = pool(frames, projection, spectrum)
+        rows[start:stop] = pool(frames, how)
         if kept is not None and projection is not None and centre is not None:
             kept[start:stop] = along_axes(frames, projection, centre)
         if stop % (FLUSH_EVERY * BATCH) == 0 or stop == len(corpus):

@@ -25,6 +25,7 @@ from split import sampling_weights
 from ssl_frames import open_encoder
 
 from voiceguard.features.ssl import SSLEncoder
+from voiceguard.models import BackEnd
 from voiceguard.models.covariance import LEAST_SCALE, CovarianceProbe
 from voiceguard.models.modulation import ModulationConfig, ModulationProbe
 from voiceguard.models.probe import MLP, LinearProbe, MLPConfig, standardise
@@ -183,15 +184,18 @@ class Features:
 
     def network(self, probe: Probe, encoder: SSLEncoder) -> SSLNetwork:
         """A probe on these features behind the encoder."""
+        name, back_end = self._back_end(probe, encoder)
+        head = FrameNetwork(encoder.n_layers, back_end)
+        return SSLNetwork(encoder, head, back_end=name).eval()
+
+    def _back_end(self, probe: Probe, encoder: SSLEncoder) -> tuple[str, BackEnd]:
         if isinstance(probe, LinearProbe) and self.fit.axes:
-            back_end = CovarianceProbe.from_probe(probe, np.load(self.folder / "axes.npy"))
-            return SSLNetwork(encoder, FrameNetwork(1, back_end), back_end="covariance").eval()
+            axes = np.load(self.folder / "axes.npy")
+            return "covariance", CovarianceProbe.from_probe(probe, axes)
         if isinstance(probe, LinearProbe) and self.fit.segment:
             config = ModulationConfig(encoder.dim, self.fit.segment)
-            modulation = ModulationProbe.from_probe(probe, config)
-            return SSLNetwork(encoder, FrameNetwork(1, modulation), back_end="modulation").eval()
-        head = FrameNetwork(encoder.n_layers, probe.to_back_end(encoder.n_layers))
-        return SSLNetwork(encoder, head, back_end="mlp").eval()
+            return "modulation", ModulationProbe.from_probe(probe, config)
+        return "mlp", probe.to_back_end(encoder.n_layers)
 
 
 class HiddenProbe:

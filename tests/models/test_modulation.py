@@ -45,7 +45,7 @@ def test_a_modulated_tone_stands_where_its_rate_is():
     tone = 0.3 * (1.0 + 0.8 * torch.cos(2 * np.pi * 31.25 * time)) * torch.sin(6_000 * time)
     frames = load_encoder("cepstra")(tone[None]).layers[:, 0]
     found = ModulationSpectrum(128)(frames).reshape(60, 65)
-    # Frames come at 250 Hz: bin 16 of 128 is 31.25 Hz. Band 8 holds the tone, 955 Hz.
+    # Frames come at 250 Hz: bin 16 of 128 is 31.25 Hz. The loudest band holds the tone.
     band = found[:20][frames[0, :, :20].mean(0).argmax()]
     assert band[4:].argmax() == 16 - 4
 

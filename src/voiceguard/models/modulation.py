@@ -94,11 +94,10 @@ class ModulationSpectrum(nn.Module):
         missing = self.segment - int(features.shape[1])
         if missing > 0:
             moved = F.pad(moved, (0, missing))
-        # No dimension is folded into the batch: a graph's norm must know its width.
-        kernels = self.power.basis.unsqueeze(2)
-        parts = F.conv2d(moved.unsqueeze(1), kernels, stride=(1, self.power.hop))
-        bins = self.power.bins
-        power = (parts[:, :bins].square() + parts[:, bins:].square()).transpose(1, 2)
+        # Sizes as numbers: a graph's norm must know its width.
+        dim, whole = int(moved.shape[1]), int(moved.shape[2])
+        shape = (-1, dim, self.power.bins, self.power.frames(whole))
+        power = self.power(moved.reshape(-1, whole)).reshape(shape)
         if lengths is None:
             mean = power.mean(dim=3)
         else:

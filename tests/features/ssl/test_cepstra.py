@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.fft import dct
 
-from voiceguard.errors import ParameterError
+from voiceguard.errors import BundleError, ParameterError
 from voiceguard.features.ssl import load_encoder
 from voiceguard.features.ssl.cepstra import CepstralEncoder
 from voiceguard.features.ssl.native import save_encoder
@@ -71,5 +71,7 @@ def test_it_freezes_and_takes_no_other_options(encoder, noise):
         load_encoder("cepstra", normalize=True)
     with pytest.raises(ParameterError, match="layers"):
         load_encoder("cepstra", layers=[1])
+    with pytest.raises(BundleError, match="another network than 'wavlm-base'"):
+        load_encoder("cepstra", architecture="wavlm-base")
     with pytest.raises(ParameterError, match="256"):
         encoder(noise[:, :200])

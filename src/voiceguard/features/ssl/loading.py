@@ -95,7 +95,9 @@ def load_encoder(
     chosen = {"layers": layers, **options}
     if str(name_or_path) == CepstralEncoder.architecture and not path.exists():
         native.check_options(CepstralEncoder, options)
-        return CepstralEncoder(**chosen).eval()
+        cepstra = CepstralEncoder(**chosen).eval()
+        _check_architecture(cepstra, architecture, cepstra.architecture)
+        return cepstra
     if not path.exists():
         entry = encoder_entry(str(name_or_path))
         path, architecture = pulled_file(entry), architecture or entry.architecture
