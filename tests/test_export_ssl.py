@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
@@ -15,14 +16,8 @@ from voiceguard.detect.engine import OnnxEngine
 from voiceguard.detect.graph_check import check_graph
 from voiceguard.errors import ModelError, ParameterError
 from voiceguard.export_float16 import FLOAT16_TOLERANCE, LEAST_VALUES
-from voiceguard.export_ssl import (
-    TOLERANCE,
-    export_ssl_bundle,
-    ssl_graph_bytes,
-    stored_int8,
-    to_int8,
-    traceable,
-)
+from voiceguard.export_int8 import LEAST_CHANNELS, static_int8, stored_int8, to_int8
+from voiceguard.export_ssl import TOLERANCE, export_ssl_bundle, ssl_graph_bytes, traceable
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.dnsmos import DNSMOSEncoder
 from voiceguard.features.ssl.plcmos import PLCMOSEncoder
@@ -183,6 +178,93 @@ def test_convolutions_have_nothing_to_round(rounded):
     graph = ssl_graph_bytes(network_of("convolutions", hidden=6), window_samples=WINDOW)
     with pytest.raises(ModelError, match="no linear layer"):
         rounded(graph)
+
+
+def quantised(graph):
+    """Name of each convolution that computes in int8, and the values of its weights."""
+    proto = onnx.load_from_string(graph).graph
+    arrays = {t.name: numpy_helper.to_array(t) for t in proto.initializer}
+    restored = {n.output[0]: n.input[0] for n in proto.node if n.op_type == "DequantizeLinear"}
+    return {
+        node.name: arrays[restored[node.input[1]]]
+        for node in proto.node
+        if node.op_type == "Conv" and node.input[1] in restored
+    }
+
+
+@pytest.fixture(scope="module")
+def convolutions(probe):
+    network = network_of("convolutions", hidden=6)
+    return network, ssl_graph_bytes(network, window_samples=WINDOW, probe=probe)
+
+
+def test_static_int8_rounds_wide_convolutions_and_scores_nearly_alike(convolutions, probe):
+    network, graph = convolutions
+    rounded = static_int8(graph, probe)
+    found = quantised(rounded)
+    # All six of DistillMOS's but the first, which hears two channels.
+    assert len(found) == 5
+    assert all(array.shape[1] >= LEAST_CHANNELS for array in found.values())
+    # Seven bits, each output by its own scale.
+    for array in found.values():
+        assert array.dtype == np.int8
+        assert np.all(np.abs(array.astype(int)).max(axis=(1, 2, 3)) == 64)
+    check_graph(rounded)
+    for given, want in zip(run(rounded, network, probe), run(graph, network, probe), strict=True):
+        assert 0 < np.abs(given - want).max() < 0.1 * max(1.0, np.abs(want).max())
+
+
+def test_scales_are_fixed_so_that_windows_stay_apart(convolutions, probe):
+    network, graph = convolutions
+    rounded = static_int8(graph, probe)
+    together = run(rounded, network, probe)
+    for place in range(len(probe)):
+        alone = run(rounded, network, probe[place : place + 1])
+        np.testing.assert_allclose(alone[0], together[0][place : place + 1], atol=1e-5)
+
+
+def test_ranges_come_from_the_windows(convolutions, probe):
+    """What the first rounded convolution hears spans eight bits from its least to its greatest."""
+    _, graph = convolutions
+    proto = onnx.load_from_string(graph)
+    computed = static_int8(graph, probe)
+    rounded, first = onnx.load_from_string(computed).graph, min(quantised(computed))
+    heard = next(n.input[0] for n in proto.graph.node if n.name == first)
+    proto.graph.output.append(onnx.ValueInfoProto(name=heard))
+    values = ort.InferenceSession(proto.SerializeToString()).run([heard], {"waveform": probe})[0]
+    arrays = {t.name: numpy_helper.to_array(t) for t in rounded.initializer}
+    step = next(n for n in rounded.node if n.op_type == "QuantizeLinear" and n.input[0] == heard)
+    span = max(values.max(), 0.0) - min(values.min(), 0.0)
+    assert float(arrays[step.input[1]]) == pytest.approx(span / 255, rel=1e-3)
+
+
+def test_static_int8_needs_windows_and_wide_convolutions(whisper, convolutions, probe):
+    with pytest.raises(ModelError, match="no two-dimensional convolution"):
+        static_int8(whisper[1], probe)
+    with pytest.raises(ParameterError, match="at least one window"):
+        static_int8(convolutions[1], probe[:0])
+    with pytest.raises(ParameterError, match="'calibration' parameter of ssl_graph_bytes"):
+        ssl_graph_bytes(convolutions[0], window_samples=WINDOW, weights="static-int8")
+
+
+def test_an_ensemble_in_static_int8_stores_its_linear_layers_so_too(probe):
+    ensemble = SSLEnsemble(
+        [network_of("convolutions", hidden=4), network_of("whisper", hidden=0, layers=2)],
+        (0.7, 1.5),
+    ).eval()
+    kinds = {
+        weights: ssl_graph_bytes(
+            ensemble, window_samples=WINDOW, probe=probe, weights=weights, calibration=probe
+        )
+        for weights in ("int8", "static-int8")
+    }
+    stored, computed = kinds.values()
+    assert len(computed) < 0.8 * len(stored)
+    assert len(quantised(computed)) == 5 and not quantised(stored)
+    casts = [n.name for n in onnx.load_from_string(computed).graph.node if n.op_type == "Cast"]
+    assert any(name.endswith("_cast") for name in casts)
+    given, want = (run(graph, ensemble, probe)[0] for graph in (computed, stored))
+    np.testing.assert_allclose(given, want, atol=0.1 * max(1.0, np.abs(want).max()))
 
 
 def test_a_graph_in_float16_is_half_as_large_and_scores_alike(probe):

@@ -73,6 +73,19 @@ CHANNELS = {
         resample=0.5,
         snr_db=(8.0, 40.0),
     ),
+    "app": ChannelConfig(
+        room=0.2,
+        noise=0.3,
+        suppress=0.4,
+        gate=0.5,
+        compress=0.3,
+        narrowband=0.2,
+        wide_codec=0.85,
+        second_codec=0.3,
+        dither=0.2,
+        resample=0.4,
+        snr_db=(8.0, 40.0),
+    ),
 }
 ROOMS = {"crowd": ("halls.npy", (0.15, 1.0))}
 """File and reverberation times, s, of a kind's rooms where they are not the usual ones."""

@@ -60,6 +60,9 @@ ENCODERS = {
 MOST_SHIFT = 0.05
 """Share of the scores' deviation by which rounding may move them all."""
 AGREE_ON = 128
+SPREAD = 100
+"""Clips that give convolutions in int8 their scales."""
+WEIGHTS = ("float32", "float16", "int8", "static-int8")
 CHANNELS = ("clean", "g711", "gsm", "opus 14 kbit/s", "noise 15 dB")
 
 
@@ -93,23 +96,39 @@ def described(model: Model) -> str:
     if isinstance(model, SpectralAASIST):
         return "Spectral AASIST"
     networks = model.networks if isinstance(model, SSLEnsemble) else (model,)
-    heard = [one.encoder.architecture for one in networks]
-    if len(heard) == 1:
+    heard = [one.encoder.architecture for one in networks if isinstance(one, SSLNetwork)]
+    if len(heard) == len(networks) == 1:
         return f"A network behind the encoder of {ENCODERS.get(heard[0], heard[0])}"
     # No network is behind bands and cepstra: what is heard there is how they move.
     formulas = CepstralEncoder.architecture
     names = ", ".join(ENCODERS.get(name, name) for name in heard if name != formulas)
-    beside = " and on modulation spectra" if formulas in heard else ""
-    return f"Probes on the lower layers of {names}, frozen{beside}, summed"
+    parts = ["spectral AASIST"] if len(heard) < len(networks) else []
+    parts += [f"probes on the lower layers of {names}, frozen"] if names else []
+    parts += ["a probe on modulation spectra"] if formulas in heard else []
+    told = " and ".join(parts)
+    return f"{told[0].upper()}{told[1:]}, summed"
 
 
-def exported(model: Model, probe: Samples, *, weights: str = "float32") -> tuple[bytes, OnnxEngine]:
+def exported(
+    model: Model, probe: Samples, *, weights: str = "float32", calibration: Samples | None = None
+) -> tuple[bytes, OnnxEngine]:
     """The graph, and what runs it."""
+    how = {"window_samples": WINDOW, "probe": probe, "weights": weights}
     if isinstance(model, SpectralAASIST):
-        graph = graph_bytes(model, window_samples=WINDOW, probe=probe, weights=weights)
+        graph = graph_bytes(model, **how)
     else:
-        graph = ssl_graph_bytes(model, window_samples=WINDOW, probe=probe, weights=weights)
+        graph = ssl_graph_bytes(model, **how, calibration=calibration)
     return graph, OnnxEngine(graph, window_samples=WINDOW, embedding_dim=model.embedding_dim)
+
+
+def spread_windows(corpus: Corpus) -> Samples:
+    """Windows of clips from all over the corpus, through each of :data:`CHANNELS` in turn."""
+    rng = np.random.default_rng(1)
+    rows = np.linspace(0, len(corpus) - 1, min(SPREAD, len(corpus))).astype(int)
+    turns = enumerate(rows)
+    return np.stack(
+        [window(through(corpus.clip(i), CHANNELS[n % len(CHANNELS)], rng)) for n, i in turns]
+    )
 
 
 def score_clips(engine: OnnxEngine, clips: list[Samples]) -> npt.NDArray[np.float64]:
@@ -199,7 +218,7 @@ def main() -> None:
     parser.add_argument("--released", nargs="*", default=[], help="as in the run's hparams")
     parser.add_argument("--crossed", type=Path, help="of pooled_probe.py, to calibrate on")
     parser.add_argument("--clips", type=int, default=0, help="held-out clips; 0 for all")
-    parser.add_argument("--weights", choices=("float32", "float16", "int8"), default="float32")
+    parser.add_argument("--weights", choices=WEIGHTS, default="float32")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv.gz"))
@@ -214,7 +233,8 @@ def main() -> None:
     if args.clips and args.clips < len(held_out):
         held_out = held_out[np.linspace(0, len(held_out) - 1, args.clips).astype(int)]
     probe = np.stack([window(corpus.clip(i)) for i in held_out[:4]])
-    graph, engine = exported(model, probe, weights=args.weights)
+    ranges = spread_windows(corpus) if args.weights == "static-int8" else None
+    graph, engine = exported(model, probe, weights=args.weights, calibration=ranges)
     bonafide, scores, families, data = calibrated(args, corpus, model, engine, held_out)
     write_scores(args.scores, bonafide, scores)
     labels = ["bonafide" if good else "spoof" for good in np.tile(bonafide, len(scores))]

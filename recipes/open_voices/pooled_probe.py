@@ -28,7 +28,8 @@ it, for a student (``train.py hparams/distil.yaml``).
         --beside work/base9 --members $E/plcmos.safetensors:2,3 --out work/base10
 
 ``--beside`` adds members to an ensemble that was fitted on every clip, by its weights and its
-cross-validated scores over the same folds: what its encoders hear need not be computed again. With
+cross-validated scores over the same folds: what its encoders hear need not be computed again. A
+lone network there, such as the student of ``imitate.py``, counts as a new member does. With
 ``--instead first g711 ...`` they take the places of those in it that hear the same: what each of
 these believed of held-out clips is fitted anew, on the passes that are named, and taken out of the
 known scores.
@@ -47,6 +48,7 @@ import numpy as np
 import numpy.typing as npt
 import pooled
 import torch
+from export import load_model
 from far import read_folds
 from judge import errors, read_scores, told, write_scores
 from probes import Features, Floats, Member, Probe, Rows, fit, told_of
@@ -54,8 +56,8 @@ from split import CLASSICAL, N_FOLDS, Split, family, is_added, is_judged, split
 from teacher import PooledAxes
 
 from voiceguard.features.ssl import SSLEncoder
-from voiceguard.models.ssl_ensemble import SSLEnsemble, load_ssl_ensemble, save_ssl_ensemble
-from voiceguard.models.ssl_network import save_ssl_network
+from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
+from voiceguard.models.ssl_network import SSLNetwork, save_ssl_network
 from voiceguard.training.corpus import Corpus, open_corpus
 
 PASSES = ("first", "g711", "telephone", "channel")
@@ -142,12 +144,14 @@ def pot_errors(
 
 
 class Beside:
-    """An ensemble that new members join: what is in its folder, under the folder's name."""
+    """What new members join, an ensemble or a lone network: its folder, under the folder's name.
+
+    A lone network counts by one over the deviation of its scores, which are scaled so.
+    """
 
     def __init__(self, folder: Path, corpus: Corpus) -> None:
         self.name = folder.name
-        ensemble = load_ssl_ensemble(folder / "joined.safetensors")
-        self.networks, self.weights = list(ensemble.networks), list(ensemble.weights)
+        model = load_model(folder / "joined.safetensors")
         bonafide, scores = read_scores(folder / "crossed.csv.gz")
         rows = [i for i, row in enumerate(corpus.rows) if is_judged(row)]
         if [corpus.rows[i]["label"] == "bonafide" for i in rows] != bonafide.tolist():
@@ -155,6 +159,12 @@ class Beside:
         self.scores = {channel: np.full(len(corpus), np.nan) for channel in scores}
         for channel, one in scores.items():
             self.scores[channel][rows] = one
+        if isinstance(model, SSLEnsemble):
+            self.networks, self.weights = list(model.networks), list(model.weights)
+        else:
+            share = shares({self.name: self.scores})[self.name]
+            self.networks, self.weights = [model], [share]
+            self.scores = {channel: share * one for channel, one in self.scores.items()}
 
     def take_out(self, encoder: SSLEncoder) -> float:
         """Take out the member that hears so; what it counted.
@@ -167,7 +177,8 @@ class Beside:
         found = [
             place
             for place, network in enumerate(self.networks)
-            if (network.encoder.architecture, network.encoder.layers)
+            if isinstance(network, SSLNetwork)
+            and (network.encoder.architecture, network.encoder.layers)
             == (encoder.architecture, encoder.layers)
         ]
         if len(found) != 1:
@@ -291,7 +302,7 @@ def main() -> None:
     parser.add_argument("--context_s", type=float, default=4.02, help="of Whisper's window")
     parser.add_argument("--passes", nargs="+", default=pooled.PASSES)
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
-    parser.add_argument("--beside", type=Path, help="folder of an ensemble that the members join")
+    parser.add_argument("--beside", type=Path, help="folder of a network that the members join")
     parser.add_argument("--instead", nargs="+", help="passes of the members whose places are taken")
     parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")
     parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")

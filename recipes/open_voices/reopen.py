@@ -7,7 +7,8 @@
 The graph of a spectral AASIST has its batch norms folded into the convolutions. They are made anew,
 to mean and deviation of what each convolution gives on some windows, so that the network gives what
 the graph gives and trains as it did before. That of an ensemble keeps everything by name, some
-weights in int8; with it members can be added (``pooled_probe.py --beside``).
+weights in int8, but the norms of a spectral AASIST in it, which needs windows too; with it
+members can be added (``pooled_probe.py --beside``).
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voiceguard.detect.bundle import read_bundle
+from voiceguard.export_int8 import QUANTISED, RESTORED
 from voiceguard.features.ssl import native
 from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
-from voiceguard.models.ssl_ensemble import SSLEnsemble, save_ssl_ensemble
-from voiceguard.models.ssl_network import HEADER, described_network
+from voiceguard.models.ssl_ensemble import (
+    SPECTRAL,
+    Member,
+    SSLEnsemble,
+    at_peak,
+    save_ssl_ensemble,
+)
+from voiceguard.models.ssl_network import HEADER, SSLNetwork, described_network
 
 WINDOWS = 256
 BATCH = 16
@@ -56,6 +64,12 @@ def stored(graph: bytes) -> dict[str, Tensor]:
     for name in [name for name in arrays if name.endswith(_INT8)]:
         whole = name.removesuffix(_INT8)
         arrays[whole] = arrays.pop(name) * arrays.pop(whole + _SCALE)
+    for node in proto.node:
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith(QUANTISED):
+            # Zero stands for zero, and outputs come first.
+            rounded, scale, _ = (arrays.pop(name) for name in node.input)
+            scale = scale.reshape(-1, *[1] * (rounded.ndim - 1))
+            arrays[node.input[0].removesuffix(QUANTISED)] = rounded * scale
     found = {
         name.removeprefix("model."): array
         for name, array in arrays.items()
@@ -64,7 +78,8 @@ def stored(graph: bytes) -> dict[str, Tensor]:
     for node in proto.node:
         if node.op_type not in ("Conv", "MatMul", "Gemm"):
             continue
-        anonymous = [name for name in node.input if _TRACED.match(name)]
+        taken = [name.removesuffix(RESTORED) for name in node.input]
+        anonymous = [name for name in taken if _TRACED.match(name)]
         for name, part in zip(anonymous, ("weight", "bias"), strict=False):
             array = arrays[name]
             if node.op_type == "MatMul":
@@ -78,34 +93,52 @@ def norm_of(convolution: str) -> str:
     return re.sub(r"conv(\d)$", r"bn\1", re.sub(r"\.0$", ".1", convolution))
 
 
+def configuration(folder: Path) -> dict[str, Any]:
+    """What a bundle's network is and its sizes."""
+    plain: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    return plain
+
+
 def opened(folder: Path, network: type) -> tuple[bytes, dict[str, Any]]:
     """Graph and configuration of a bundle that holds such a network."""
-    bundle = read_bundle(folder)
-    plain = json.loads((folder / "config.json").read_text("utf-8"))
+    bundle, plain = read_bundle(folder), configuration(folder)
     if (kind := plain.pop("network")) != network.__name__:
         raise SystemExit(f"{folder} holds a network of kind {kind}; expected {network.__name__}.")
     return bundle.graph, plain
 
 
-def reopen_ensemble(folder: Path) -> SSLEnsemble:
-    """The ensemble, in evaluation mode, with the weights that the graph computes with."""
+def reopen_ensemble(folder: Path, windows: Tensor | None = None) -> SSLEnsemble:
+    """The ensemble, in evaluation mode, with the weights that the graph computes with.
+
+    Norms of a spectral AASIST in it are set by what the windows give, which others do not need.
+    """
     graph, plain = opened(folder, SSLEnsemble)
     found = stored(graph)
-    members = []
+    members: list[Member] = []
     for number, member in enumerate(plain["members"]):
         prefix = f"members.{number}."
         own = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-        described = {
-            "format": native.FORMAT,
-            "architecture": member["architecture"],
-            "config": member["encoder"],
-            "layers": member["layers"],
-            "provenance": {},
-        }
-        head = {"back_end": member["back_end"], "options": member["options"]}
-        text = {native.HEADER: json.dumps(described), HEADER: json.dumps(head)}
-        members.append(described_network(text, _as_trained(own), name=folder.name))
+        if member.get("network") == SPECTRAL:
+            heard = None if windows is None else at_peak(windows)
+            sizes = {key: value for key, value in member.items() if key != "network"}
+            members.append(_spectral(sizes, own, heard))
+        else:
+            members.append(_behind_encoder(member, own, folder.name))
     return SSLEnsemble(members, plain["weights"]).eval()
+
+
+def _behind_encoder(member: dict[str, Any], graph: dict[str, Tensor], name: str) -> SSLNetwork:
+    """A member of encoder and back end, from its configuration and its tensors in the graph."""
+    described = {
+        "format": native.FORMAT,
+        "architecture": member["architecture"],
+        "config": member["encoder"],
+        "layers": member["layers"],
+        "provenance": {},
+    }
+    head = {"back_end": member["back_end"], "options": member["options"]}
+    text = {native.HEADER: json.dumps(described), HEADER: json.dumps(head)}
+    return described_network(text, _as_trained(graph), name=name)
 
 
 def _as_trained(graph: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,11 +159,20 @@ def _as_trained(graph: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def reopen(folder: Path, windows: Tensor) -> SpectralAASIST:
+def reopen(folder: Path, windows: Tensor | None) -> SpectralAASIST:
     """The spectral AASIST, in evaluation mode, its norms set by what the windows give."""
     graph, plain = opened(folder, SpectralAASIST)
+    return _spectral(plain, stored(graph), windows)
+
+
+def _spectral(
+    plain: dict[str, Any], graph: dict[str, Tensor], windows: Tensor | None
+) -> SpectralAASIST:
+    """A spectral AASIST from its configuration, its tensors in the graph and what it hears."""
+    if windows is None:
+        raise SystemExit("The norms of a spectral AASIST are told from windows: add --windows.")
     model = SpectralAASIST(SpectralAASISTConfig.from_dict(plain)).eval()
-    found = stored(graph)
+    found = dict(graph)
     modules = dict(model.named_modules())
     folded = {
         name: found.pop(f"{name}.bias")
@@ -176,18 +218,23 @@ def _settle(model: SpectralAASIST, norms: dict[str, nn.Module], windows: Tensor)
             norm.running_var.copy_(variance)
 
 
+def _some(path: Path) -> Tensor:
+    """As many of the kept windows as norms are told from [shape=(windows, n)]."""
+    kept = np.load(path, mmap_mode="r")
+    rows = np.linspace(0, len(kept) - 1, min(WINDOWS, len(kept))).astype(int)
+    return torch.from_numpy(kept[rows].astype(np.float32) / 32_767.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--windows", type=Path, help="of pooled.py, for a spectral AASIST")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.windows is None:
-        print(f"wrote {save_ssl_ensemble(reopen_ensemble(args.bundle), args.out)}")
+    windows = None if args.windows is None else _some(args.windows)
+    if configuration(args.bundle)["network"] == SSLEnsemble.__name__:
+        print(f"wrote {save_ssl_ensemble(reopen_ensemble(args.bundle, windows), args.out)}")
         return
-    kept = np.load(args.windows, mmap_mode="r")
-    rows = np.linspace(0, len(kept) - 1, min(WINDOWS, len(kept))).astype(int)
-    windows = torch.from_numpy(kept[rows].astype(np.float32) / 32_767.0)
     model = reopen(args.bundle, windows)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, args.out, metadata={"config": json.dumps(model.config.to_dict())})

@@ -32,7 +32,8 @@ from voiceguard.detect.calibration import Calibration
 from voiceguard.detect.detector import Detector
 from voiceguard.detect.engine import OnnxEngine
 from voiceguard.errors import ModelError
-from voiceguard.export_ssl import export_ssl_bundle, ssl_graph_bytes, to_int8
+from voiceguard.export_int8 import to_int8
+from voiceguard.export_ssl import export_ssl_bundle, ssl_graph_bytes
 from voiceguard.features.ssl import SSLEncoder
 from voiceguard.features.ssl.reading import file_sha256
 from voiceguard.metrics import eer

@@ -1,4 +1,4 @@
-"""Encoder and back end as one graph: the spectrum by convolution, linear layers in int8 if wanted.
+"""Encoder and back end as one graph: the spectrum by convolution, weights in int8 if wanted.
 
 What an encoder computes with complex numbers or with torch's fused attention has no ONNX operator;
 such parts are replaced by equal ones, and the graph is compared with the network as it was trained.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voiceguard.errors import ModelError
+from voiceguard.errors import ParameterError
 from voiceguard.export import CONFIG_NAME, config_bytes, graph_bytes, probe_windows
 from voiceguard.export_float16 import (
     Weights,
@@ -27,6 +26,7 @@ from voiceguard.export_float16 import (
     fixed_arrays,
     to_float16,
 )
+from voiceguard.export_int8 import static_int8, stored_int8, to_int8
 from voiceguard.features.spectrum import PowerSpectrum
 from voiceguard.features.ssl.contract import SSLEncoder
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
@@ -40,11 +40,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 """Largest difference between torch and the float32 graph that an export lets pass."""
 
-StoredWeights: TypeAlias = Weights | Literal["int8", "dynamic-int8"]
+StoredWeights: TypeAlias = Weights | Literal["int8", "dynamic-int8", "static-int8"]
 """How a graph may keep its weights."""
-
-_ENCODER_NODES = "/front_end/encoder/"
-_LINEAR = ("MatMul", "Gemm")
 
 
 def ssl_graph_bytes(
@@ -53,6 +50,7 @@ def ssl_graph_bytes(
     window_samples: int,
     probe: NDArray[np.float32] | None = None,
     weights: StoredWeights = "float32",
+    calibration: NDArray[np.float32] | None = None,
 ) -> bytes:
     """Encoder and back end as one ONNX file, in memory; the batch is free.
 
@@ -64,11 +62,14 @@ def ssl_graph_bytes(
         Length that the graph takes.
     probe : np.ndarray [shape=(batch, window_samples)], optional
         Real audio to check parity on, besides noise.
-    weights : {"float32", "float16", "int8", "dynamic-int8"}
+    weights : {"float32", "float16", "int8", "dynamic-int8", "static-int8"}
         How weights are stored, as for :func:`voiceguard.export.export_onnx`; with int8 those of the
-        encoder's linear layers in int8, see :func:`stored_int8`, and all others in float16; with
-        dynamic-int8 the former compute in int8 too, see :func:`to_int8`, and all others stay in
-        float32.
+        encoder's linear layers in int8, see :func:`voiceguard.export_int8.stored_int8`, and all
+        others in float16; with static-int8 convolutions compute in int8 besides, see
+        :func:`voiceguard.export_int8.static_int8`; with dynamic-int8 the linear layers do, see
+        :func:`voiceguard.export_int8.to_int8`, and all others stay in float32.
+    calibration : np.ndarray [shape=(n, window_samples)], optional
+        Windows that give static-int8 its scales: some dozens, of many kinds and channels.
 
     Returns
     -------
@@ -77,15 +78,20 @@ def ssl_graph_bytes(
     Raises
     ------
     ParameterError
-        If the window is too short or too long for the encoder, the probe has another shape, or
-        `weights` is unknown.
+        If the window is too short or too long for the encoder, the probe has another shape,
+        `weights` is unknown, or static-int8 has no windows.
     ModelError
         If ONNX Runtime differs from torch by more than :data:`TOLERANCE` (in float32, before any
-        rounding), int8 finds no linear layer, or float16 moves an output by more than
+        rounding), int8 finds nothing to round, or float16 moves an output by more than
         :data:`voiceguard.export_float16.FLOAT16_TOLERANCE`.
     """
-    if weights != "int8" and weights != "dynamic-int8":
+    if weights != "int8" and weights != "dynamic-int8" and weights != "static-int8":
         check_weights(weights, "ssl_graph_bytes")
+    if weights == "static-int8" and calibration is None:
+        raise ParameterError(
+            "The 'calibration' parameter of ssl_graph_bytes must hold windows of audio with "
+            "weights='static-int8'. Got none."
+        )
     twin = traceable(network)
     raw = graph_bytes(
         twin,
@@ -101,6 +107,8 @@ def ssl_graph_bytes(
     exact = fixed_arrays(twin)
     # Float16 is checked by itself: what it moves by thousandths, int8 may round the other way.
     halved = checked_float16(raw, exact=exact, probes=probe_windows(window_samples, probe))
+    if weights == "static-int8" and calibration is not None:
+        return to_float16(static_int8(raw, calibration), exact=exact)
     return to_float16(stored_int8(raw), exact=exact) if weights == "int8" else halved
 
 
@@ -112,6 +120,7 @@ def export_ssl_bundle(
     card: str,
     probe: NDArray[np.float32] | None = None,
     weights: StoredWeights = "float32",
+    calibration: NDArray[np.float32] | None = None,
 ) -> Path:
     """Write encoder and back end as a bundle that :meth:`voiceguard.Detector.load` reads.
 
@@ -125,9 +134,9 @@ def export_ssl_bundle(
         ``embedding_dim`` and file hashes are filled in here.
     card : str
         The model card, Markdown.
-    probe, weights
-        As for :func:`ssl_graph_bytes`. Fit the calibration on scores of the graph that is written:
-        int8 moves them.
+    probe, weights, calibration
+        As for :func:`ssl_graph_bytes`. Fit the calibration of the scores on those of the graph that
+        is written: int8 moves them.
 
     Returns
     -------
@@ -148,6 +157,7 @@ def export_ssl_bundle(
         window_samples=manifest.window_samples,
         probe=probe,
         weights=weights,
+        calibration=calibration,
     )
     return write_bundle(
         folder,
@@ -158,137 +168,12 @@ def export_ssl_bundle(
     )
 
 
-def to_int8(graph: bytes) -> bytes:
-    """Round the weights of the encoder's linear layers to int8; their inputs are, as they come.
-
-    Dynamic quantisation of ONNX Runtime, a scale for each output. The inputs of a batch share one
-    scale, so that a window's score moves by some hundredths with the windows beside it: for one
-    window at a time, or where speed is worth that. A bundle for everybody takes
-    :func:`stored_int8`. Seven bits of the eight are used:
-    processors without VNNI add pairs of products in 16 bits, which eight would overflow.
-    Convolutions, attention and the back end stay in float32.
-
-    Parameters
-    ----------
-    graph : bytes
-        Of :func:`ssl_graph_bytes`.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ModelError
-        If the encoder has no linear layer, as DistillMOS has none below its first block.
-    """
-    import onnx
-
-    linear = _linear_nodes(onnx.load_from_string(graph))
-    return _quantised(graph, [node.name for node in linear])
-
-
-def stored_int8(graph: bytes) -> bytes:
-    """Store the weights of the encoder's linear layers in int8; everything is computed in float32.
-
-    A scale for each output. The file shrinks, the speed stays, and a window's score is the same
-    whatever stands beside it.
-
-    Parameters
-    ----------
-    graph : bytes
-        Of :func:`ssl_graph_bytes`.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ModelError
-        If the encoder has no linear layer.
-    """
-    import onnx
-    from onnx import helper, numpy_helper
-
-    proto = onnx.load_from_string(graph)
-    arrays = {tensor.name: tensor for tensor in proto.graph.initializer}
-    nodes = []
-    # By name: several nodes may share a weight.
-    for name, transposed in {n.input[1]: _transposed(n) for n in _linear_nodes(proto)}.items():
-        weight = numpy_helper.to_array(arrays[name])
-        scale = np.abs(weight).max(axis=1 if transposed else 0, keepdims=True) / 127.0
-        scale = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
-        rounded = np.round(weight / scale).astype(np.int8)
-        proto.graph.initializer.remove(arrays[name])
-        for part, values in (("int8", rounded), ("scale", scale)):
-            proto.graph.initializer.append(numpy_helper.from_array(values, f"{name}_{part}"))
-        wide = f"{name}_wide"
-        nodes.append(helper.make_node("Cast", [f"{name}_int8"], [wide], to=onnx.TensorProto.FLOAT))
-        nodes.append(helper.make_node("Mul", [wide, f"{name}_scale"], [name]))
-    rest = list(proto.graph.node)
-    del proto.graph.node[:]
-    proto.graph.node.extend([*nodes, *rest])
-    serialised: bytes = proto.SerializeToString()
-    return serialised
-
-
-def _transposed(node: Any) -> bool:
-    """Whether a linear node's weight has its outputs first."""
-    return any(each.name == "transB" and each.i for each in node.attribute)
-
-
-def _linear_nodes(proto: Any) -> list[Any]:
-    """Nodes of the encoder's linear layers; there is at least one."""
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    linear = [
-        node
-        for node in proto.graph.node
-        if node.op_type in _LINEAR
-        and _ENCODER_NODES in node.name
-        and node.input[1] in weights
-        and "/analysis/" not in node.name
-    ]
-    if not linear:
-        raise ModelError("The encoder has no linear layer to round to int8; export it in float32.")
-    return linear
-
-
-def _quantised(graph: bytes, nodes: list[str]) -> bytes:
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with TemporaryDirectory() as scratch:
-        before, after = Path(scratch, "float32.onnx"), Path(scratch, "int8.onnx")
-        proto = onnx.load_from_string(graph)
-        # Tracing has folded and inferred what the quantiser else asks for, on the root logger.
-        proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-        onnx.save(proto, before)
-        quantize_dynamic(
-            before,
-            after,
-            op_types_to_quantize=list(_LINEAR),
-            nodes_to_quantize=nodes,
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
-        proto = onnx.load(after)
-    del proto.metadata_props[:]
-    # Named by the quantiser in any case; bundles with operators of other domains are refused.
-    used = {node.domain for node in proto.graph.node}
-    kept = [each for each in proto.opset_import if each.domain in used | {""}]
-    del proto.opset_import[:]
-    proto.opset_import.extend(kept)
-    serialised: bytes = proto.SerializeToString()
-    return serialised
-
-
 def traceable(network: SSLNetwork | SSLEnsemble) -> SSLNetwork | SSLEnsemble:
     """The same network of operations that ONNX has; the network itself is left as it is."""
     twin = copy.deepcopy(network).cpu().float().eval()
     for one in twin.networks if isinstance(twin, SSLEnsemble) else (twin,):
-        one.front_end.encoder = _plain(one.encoder)
+        if isinstance(one, SSLNetwork):
+            one.front_end.encoder = _plain(one.encoder)
     for module in twin.modules():
         if isinstance(module, nn.BatchNorm1d) and not module.affine:
             # ONNX has no norm without scale and shift, and tracing loses the width to make them.

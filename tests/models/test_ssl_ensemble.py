@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from voiceguard.errors import BundleError, IntegrityError, ParameterError
 from voiceguard.features.ssl.distillmos import DistillMOSEncoder
 from voiceguard.features.ssl.whisper import WhisperConfig, WhisperEncoder
+from voiceguard.models.graph import GraphConfig, ModelOutput
+from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
 from voiceguard.models.ssl_ensemble import (
     HEADER,
     PEAK,
@@ -34,6 +36,23 @@ def whisper():
 def distillmos():
     head = frame_network("mlp", dim=1024, n_layers=1, frames=10, hidden=5)
     return SSLNetwork(DistillMOSEncoder(layers=(0,)), head, back_end="mlp").eval()
+
+
+def spectral():
+    config = SpectralAASISTConfig(
+        stem=4,
+        blocks=(BlockConfig(4, (2, 2)), BlockConfig(6, (4, 4))),
+        graph=GraphConfig(gat_dims=(6, 4)),
+        statistics=3,
+    )
+    return SpectralAASIST(config).eval()
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A spectral AASIST and a network behind an encoder, summed."""
+    torch.manual_seed(1)
+    return SSLEnsemble((spectral(), whisper()), (0.5, 2.0)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +89,36 @@ def test_it_is_the_weighted_sum_of_its_members_and_comes_back_from_its_file(
     assert back.config == made.config
     with safe_open(file, framework="pt") as stored:
         assert stored.metadata()["eer"] == "0.2"
+
+
+def test_a_spectral_aasist_counts_as_the_others_do_and_comes_back(mixed, waveform, tmp_path):
+    first, second = mixed.networks
+    assert isinstance(first, SpectralAASIST) and isinstance(second, SSLNetwork)
+    assert mixed.front_end is first.front_end
+    back = load_ssl_ensemble(save_ssl_ensemble(mixed, tmp_path / "sum.safetensors"))
+    with torch.no_grad():
+        output = mixed(waveform)
+        heard = PEAK / waveform.abs().amax(dim=1, keepdim=True) * waveform
+        one, other = first(heard), second(heard)
+        torch.testing.assert_close(output.logits, 0.5 * one.logits + 2.0 * other.logits)
+        torch.testing.assert_close(
+            mixed.score(output), 0.5 * first.score(one) + 2.0 * second.score(other)
+        )
+        assert torch.equal(back(waveform).logits, output.logits)
+    assert output.embedding.shape == (3, mixed.embedding_dim) == (3, 5 * 4 + 3 + 2 * 2 * 24)
+    assert back.config == mixed.config and not back.training
+    plain, behind = mixed.config.members
+    assert plain == {"network": "SpectralAASIST", **first.config.to_dict()}
+    assert behind == second.config.to_dict()
+
+
+def test_the_score_is_the_log_odds_whatever_the_first_member_scores_by(members):
+    head = frame_network("sls", dim=24, n_layers=2, frames=10)
+    published = SSLNetwork(whisper().encoder, head, back_end="sls")
+    output = ModelOutput(torch.tensor([[2.0, 1.0]]), torch.zeros(1, 1))
+    assert published.score(output).item() < -1.3, "its log-softmax"
+    for first in (published, members[0]):
+        assert SSLEnsemble((first, members[1])).score(output).item() == -1.0
 
 
 def test_layers_side_by_side_are_pooled_each_by_itself(members, waveform):
@@ -121,3 +170,43 @@ def test_files_that_hold_something_else_are_refused(members, tmp_path):
         load_ssl_ensemble(bad)
     with pytest.raises(BundleError, match="holds no ensemble"):
         load_ssl_ensemble(save_ssl_network(members[1], bad))
+
+
+def test_a_damaged_spectral_aasist_is_refused(mixed, tmp_path):
+    file, bad = save_ssl_ensemble(mixed, tmp_path / "a.safetensors"), tmp_path / "bad.safetensors"
+    weights = load_file(file)
+    with safe_open(file, framework="pt") as stored:
+        described = json.loads(stored.metadata()[HEADER])
+    first, second = described["members"]
+    plain = json.loads(first["config"])
+    damaged = (
+        "{",
+        "[3]",
+        plain,
+        json.dumps({**plain, "stem": 0}),
+        json.dumps({**plain, "stem": 4.5}),
+        json.dumps({**plain, "stem": 10**14}),
+        json.dumps({**plain, "blocks": [{"channels": 4, "stride": [2]}]}),
+        json.dumps({**plain, "blocks": [4]}),
+        json.dumps({**plain, "front_end": "none"}),
+        json.dumps({**plain, "graph": [3]}),
+        json.dumps({**plain, "further": 1}),
+    )
+    for text in damaged:
+        header = {**described, "members": [{**first, "config": text}, second]}
+        save_file(weights, bad, metadata={HEADER: json.dumps(header)})
+        with pytest.raises(BundleError, match="damaged"):
+            load_ssl_ensemble(bad)
+    header = {**described, "members": [{"network": "x"}, second]}
+    save_file(weights, bad, metadata={HEADER: json.dumps(header)})
+    with pytest.raises(BundleError, match="holds no network"):
+        load_ssl_ensemble(bad)
+    place, nan = "members.0.out_layer.bias", float("nan")
+    for tensor, message in ((torch.zeros(3), "does not fit"), (torch.tensor([nan, 0.0]), "NaN")):
+        save_file({**weights, place: tensor}, bad, metadata={HEADER: json.dumps(described)})
+        with pytest.raises(BundleError, match=message):
+            load_ssl_ensemble(bad)
+    del weights[place]
+    save_file(weights, bad, metadata={HEADER: json.dumps(described)})
+    with pytest.raises(BundleError, match=r"Missing: out_layer\.bias"):
+        load_ssl_ensemble(bad)

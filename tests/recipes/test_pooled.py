@@ -421,9 +421,18 @@ def two_encoders(encoder, tmp_path):
     return [f"{save_encoder(encoder, tmp_path / 'tiny.safetensors')}:{x}" for x in ("0", "1,2:8")]
 
 
+@pytest.fixture(scope="module")
+def all_passes(work):
+    """The folder with one more pass, so that it has all that a written network is judged on."""
+    shutil.copytree(work / "windows" / "telephone", work / "windows" / "channel")
+    kept = work / "pooled" / "whisper"
+    shutil.copy(kept / "telephone.npy", kept / "channel.npy")
+    return work
+
+
 @pytest.mark.parametrize("fold", [None, 1])
 def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
-    recipe, corpus, work, two_encoders, tmp_path, monkeypatch, capsys, fold
+    recipe, corpus, all_passes, two_encoders, tmp_path, monkeypatch, capsys, fold
 ):
     from voiceguard.detect.bundle import read_bundle
     from voiceguard.models.ssl_ensemble import load_ssl_ensemble
@@ -432,13 +441,7 @@ def test_the_written_network_is_the_weighted_sum_and_its_scores_calibrate_it(
     crossing, export = recipe["pooled_probe"], recipe["export"]
     for module in (crossing, export):
         monkeypatch.setattr(module, "open_corpus", lambda *_: corpus)
-    if not (work / "windows" / "channel").is_dir():
-        shutil.copytree(work / "windows" / "telephone", work / "windows" / "channel")
-        shutil.copy(
-            work / "pooled" / "whisper" / "telephone.npy",
-            work / "pooled" / "whisper" / "channel.npy",
-        )
-    common = ["--data_folder", ".", "--work", str(work)]
+    common = ["--data_folder", ".", "--work", str(all_passes)]
     held = [] if fold is None else ["--fold", str(fold)]
     out, table = tmp_path / "made", tmp_path / "table.csv"
     argv = ["pooled_probe.py", *common, "--members", *two_encoders, "--context_s", "0.26", *held]
@@ -534,6 +537,58 @@ def takes_a_place(recipe, argv, passes, table, out, two_encoders, monkeypatch):
         crossing.main()
     monkeypatch.setattr("sys.argv", [*same, "--instead", "first"])
     with pytest.raises(SystemExit):
+        crossing.main()
+
+
+def test_a_lone_spectral_aasist_is_joined_and_counts_by_its_deviation(
+    recipe, corpus, all_passes, two_encoders, tmp_path, monkeypatch
+):
+    from safetensors.torch import save_file
+
+    from voiceguard.models.graph import GraphConfig
+    from voiceguard.models.spectral_aasist import BlockConfig, SpectralAASIST, SpectralAASISTConfig
+    from voiceguard.models.ssl_ensemble import load_ssl_ensemble
+
+    crossing, judge = recipe["pooled_probe"], recipe["judge"]
+    graph, blocks = GraphConfig(gat_dims=(6, 4)), (BlockConfig(4, (2, 2)), BlockConfig(6, (4, 4)))
+    student = SpectralAASIST(SpectralAASISTConfig(stem=4, blocks=blocks, graph=graph)).eval()
+    old, new = tmp_path / "student", tmp_path / "both"
+    old.mkdir()
+    header = {"config": json.dumps(student.config.to_dict())}
+    save_file(student.state_dict(), old / "joined.safetensors", metadata=header)
+    rng = np.random.default_rng(6)
+    alone = {channel: np.round(rng.normal(1.0, 3.0, 40), 3) for channel in crossing.PASSES}
+    bonafide = np.array([row["label"] == "bonafide" for row in corpus.rows])
+    judge.write_scores(old / "crossed.csv.gz", bonafide, alone)
+
+    monkeypatch.setattr(crossing, "open_corpus", lambda *_: corpus)
+    argv = [
+        "pooled_probe.py",
+        "--data_folder",
+        ".",
+        "--work",
+        str(all_passes),
+        "--beside",
+        str(old),
+    ]
+    argv += ["--members", two_encoders[0], "--context_s", "0.26", "--passes", "first"]
+    argv += ["--results", str(tmp_path / "table.csv"), "--out", str(new)]
+    monkeypatch.setattr("sys.argv", argv)
+    crossing.main()
+    joint = load_ssl_ensemble(new / "joined.safetensors")
+    first, second = joint.networks
+    assert first.config == student.config
+    for name, value in student.state_dict().items():
+        assert torch.equal(first.state_dict()[name], value)
+    assert second.config.architecture == "whisper"
+    share, _ = joint.weights
+    assert share == pytest.approx(1.0 / np.concatenate(list(alone.values())).std())
+    _, scores = judge.read_scores(new / "crossed.csv.gz")
+    rest = np.concatenate([scores[c] - share * alone[c] for c in crossing.PASSES])
+    assert rest.std() == pytest.approx(1.0, rel=1e-3), "what is left is the new member's"
+
+    monkeypatch.setattr("sys.argv", [*argv, "--instead", "first"])
+    with pytest.raises(SystemExit, match="student must have one member on whisper"):
         crossing.main()
 
 

@@ -171,3 +171,62 @@ def test_an_ensemble_comes_back_with_the_weights_of_its_graph(
     np.testing.assert_allclose(output.embedding.numpy(), engine.run(windows)[1], atol=1e-3)
     with pytest.raises(SystemExit, match="SSLEnsemble"):
         reopen.reopen(folder, torch.from_numpy(windows))
+
+
+@pytest.fixture(scope="module")
+def mixed(model, tmp_path_factory):
+    """A spectral AASIST and a probe on modulation spectra, and the bundle of their sum."""
+    from voiceguard.export_ssl import export_ssl_bundle
+    from voiceguard.features.ssl.cepstra import CepstralEncoder
+    from voiceguard.models.modulation import ModulationConfig, ModulationProbe
+    from voiceguard.models.ssl_ensemble import SSLEnsemble
+    from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork
+
+    torch.manual_seed(5)
+    head = FrameNetwork(1, ModulationProbe(ModulationConfig(segment=16)))
+    torch.nn.init.normal_(head.back_end.bn.running_mean, std=0.1)
+    torch.nn.init.uniform_(head.back_end.bn.running_var, 0.5, 2.0)
+    probe = SSLNetwork(CepstralEncoder(), head, back_end="modulation")
+    made = SSLEnsemble([model, probe], (0.5, 2.0)).eval()
+    folder = tmp_path_factory.mktemp("mixed") / "toy"
+    return made, export_ssl_bundle(made, folder, manifest=MANIFEST, card="toy")
+
+
+def test_a_spectral_aasist_in_an_ensemble_comes_back_with_norms_from_windows(
+    reopen, mixed, windows, tmp_path, monkeypatch
+):
+    from voiceguard.models.ssl_ensemble import load_ssl_ensemble
+
+    made, folder = mixed
+    np.save(tmp_path / "crops.npy", np.round(windows * 32_767).astype(np.int16))
+    out = tmp_path / "joined.safetensors"
+    argv = ["reopen.py", str(folder), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", [*argv, "--windows", str(tmp_path / "crops.npy")])
+    reopen.main()
+    back = load_ssl_ensemble(out)
+    assert back.config == made.config
+    read = read_bundle(folder)
+    engine = OnnxEngine(read.graph, window_samples=WINDOW, embedding_dim=made.embedding_dim)
+    with torch.inference_mode():
+        output = back(torch.from_numpy(windows))
+    np.testing.assert_allclose(back.score(output).numpy(), engine.run(windows)[0], atol=1e-3)
+    np.testing.assert_allclose(output.embedding.numpy(), engine.run(windows)[1], atol=1e-3)
+    for name, kept in made.networks[1].state_dict().items():
+        torch.testing.assert_close(back.networks[1].state_dict()[name], kept)
+
+
+def test_norms_hear_windows_as_loud_as_the_member_does(reopen, mixed, windows, monkeypatch):
+    from voiceguard.models.ssl_ensemble import PEAK
+
+    heard, settle = [], reopen._settle
+    monkeypatch.setattr(reopen, "_settle", lambda *args: heard.append(args[2]) or settle(*args))
+    reopen.reopen_ensemble(mixed[1], torch.from_numpy(windows))
+    (given,) = heard
+    torch.testing.assert_close(given.abs().amax(1), torch.full((24,), PEAK))
+
+
+def test_norms_need_windows(reopen, mixed, bundle, tmp_path, monkeypatch):
+    for folder in (mixed[1], bundle):
+        monkeypatch.setattr("sys.argv", ["reopen.py", str(folder), "--out", str(tmp_path / "x")])
+        with pytest.raises(SystemExit, match="add --windows"):
+            reopen.main()

@@ -1,4 +1,4 @@
-"""What suppresses noise takes noise and leaves voices, in time; what compresses evens out."""
+"""What suppresses noise takes noise and leaves voices, in time; what gates turns pauses down."""
 
 import sys
 
@@ -91,13 +91,16 @@ def test_nothing_to_take_off_is_the_clip_itself(words):
 
 
 @pytest.mark.parametrize("n", [1, 100, 512, 1_601, 64_160])
-@pytest.mark.parametrize("name", [*suppressors(), "compress"])
+@pytest.mark.parametrize("name", [*suppressors(), "compress", "gate"])
 def test_any_length_comes_back_whole(name, n):
     rng = np.random.default_rng(n)
     x = (0.1 * rng.standard_normal(n)).astype(np.float32)
     kept = x.copy()
     for clip in (x, np.zeros_like(x)):
-        y = cleaning.compress(clip, rng) if name == "compress" else suppressors()[name](clip)
+        if name in ("compress", "gate"):
+            y = getattr(cleaning, name)(clip, rng)
+        else:
+            y = suppressors()[name](clip)
         assert y.shape == (n,) and y.dtype == np.float32 and np.all(np.isfinite(y))
     assert not np.any(np.abs(y) > 1e-4), "silence stays silence"
     np.testing.assert_array_equal(x, kept)
@@ -105,7 +108,7 @@ def test_any_length_comes_back_whole(name, n):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_same_seed_same_sound(seed, words, hiss):
-    for change in (cleaning.suppress_noise, cleaning.compress):
+    for change in (cleaning.suppress_noise, cleaning.compress, cleaning.gate):
         first, again = (change(words + hiss, np.random.default_rng(seed)) for _ in range(2))
         np.testing.assert_array_equal(first, again)
 
@@ -122,6 +125,20 @@ def test_a_compressor_brings_loud_and_soft_together(seed):
     after = decibels(y[loud], y[soft])
     assert before == pytest.approx(20.0, abs=0.1)
     assert after < before - 1.0
+    assert np.all(np.abs(y) <= np.abs(x) + 1e-7)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gate_turns_pauses_down_more_than_words(seed, words, on, off):
+    """A floor 50 dB below the words sinks, by 60 dB at most; nothing grows.
+
+    A high threshold cuts into the words too.
+    """
+    floor = np.random.default_rng(9).standard_normal(len(words)).astype(np.float32)
+    x = words + np.float32(np.std(words[on]) * 10 ** (-50 / 20)) * floor
+    y = cleaning.gate(x, np.random.default_rng(seed))
+    pause, word = decibels(y[off], x[off]), decibels(y[on], x[on])
+    assert -62.0 < pause < word - 1.0
     assert np.all(np.abs(y) <= np.abs(x) + 1e-7)
 
 

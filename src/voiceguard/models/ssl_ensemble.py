@@ -1,4 +1,4 @@
-"""Several networks on pretrained encoders that judge one waveform together.
+"""Several networks, on pretrained encoders or on spectra, that judge one waveform together.
 
 Encoders that learned other tasks err on other voices: the sum of their log-odds errs less than each
 (Dietterich, "Ensemble methods in machine learning", 2000).
@@ -11,15 +11,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from voiceguard.errors import BundleError, ParameterError
-from voiceguard.features.ssl.reading import check_file, read_safetensors
+from voiceguard.features._base import FrontEnd
+from voiceguard.features.ssl.reading import (
+    check_file,
+    check_fit,
+    checked_state,
+    read_safetensors,
+)
 from voiceguard.models._config import PlainConfig
-from voiceguard.models.graph import ModelOutput
+from voiceguard.models.graph import BONAFIDE_INDEX, SPOOF_INDEX, ModelOutput
+from voiceguard.models.spectral_aasist import SpectralAASIST, SpectralAASISTConfig
 from voiceguard.models.ssl_network import (
     EncoderFrames,
     SSLNetwork,
@@ -34,6 +41,18 @@ HEADER = "voiceguard_ssl_ensemble"
 PEAK = 0.5
 """Each waveform is brought to this peak, so that its level says nothing."""
 
+SPECTRAL = SpectralAASIST.__name__
+"""What the ``network`` of a member is named that is a spectral AASIST; others name none."""
+
+Member: TypeAlias = SSLNetwork | SpectralAASIST
+"""What an ensemble may hold."""
+
+
+def at_peak(waveform: Tensor) -> Tensor:
+    """Waveforms [shape=(batch, n)] at the level that members hear, :data:`PEAK`."""
+    peak = waveform.abs().amax(dim=1, keepdim=True) + 1e-8
+    return waveform * (PEAK / peak)
+
 
 @dataclass(frozen=True)
 class SSLEnsembleConfig(PlainConfig):
@@ -42,7 +61,8 @@ class SSLEnsembleConfig(PlainConfig):
     Parameters
     ----------
     members : tuple of mapping
-        The configuration of each network.
+        The configuration of each network; that of a spectral AASIST also says so under
+        ``network``.
     weights : tuple of float
         What the logits of each count.
     """
@@ -56,7 +76,7 @@ class SSLEnsemble(nn.Module):
 
     Parameters
     ----------
-    members : sequence of SSLNetwork
+    members : sequence of SSLNetwork or SpectralAASIST
         At least one.
     weights : sequence of float, optional
         What the logits of each count, finite and above 0; 1 by default.
@@ -72,9 +92,7 @@ class SSLEnsemble(nn.Module):
         If there is no member, or the weights do not fit.
     """
 
-    def __init__(
-        self, members: Sequence[SSLNetwork], weights: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, members: Sequence[Member], weights: Sequence[float] | None = None) -> None:
         super().__init__()
         shares = tuple(1.0 for _ in members) if weights is None else tuple(map(float, weights))
         if not members or len(shares) != len(members):
@@ -90,16 +108,16 @@ class SSLEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.weights = shares
         self.config = SSLEnsembleConfig(
-            members=tuple(member.config.to_dict() for member in members), weights=shares
+            members=tuple(_configuration(member) for member in members), weights=shares
         )
 
     @property
-    def networks(self) -> tuple[SSLNetwork, ...]:
+    def networks(self) -> tuple[Member, ...]:
         """The members."""
-        return tuple(m for m in self.members if isinstance(m, SSLNetwork))
+        return tuple(m for m in self.members if isinstance(m, SSLNetwork | SpectralAASIST))
 
     @property
-    def front_end(self) -> EncoderFrames:
+    def front_end(self) -> EncoderFrames | FrontEnd:
         """Where the first member begins."""
         return self.networks[0].front_end
 
@@ -109,19 +127,23 @@ class SSLEnsemble(nn.Module):
         return sum(member.embedding_dim for member in self.networks)
 
     def score(self, output: ModelOutput) -> Tensor:
-        """Log-odds of bona fide as trained [shape=(batch,)]."""
-        return self.networks[0].score(output)
+        """Log-odds of bona fide as trained, whatever members score by alone [shape=(batch,)]."""
+        return output.logits[:, BONAFIDE_INDEX] - output.logits[:, SPOOF_INDEX]
 
     def forward(self, waveform: Tensor) -> ModelOutput:
         """Run every member on a batch of waveforms of one length."""
-        peak = waveform.abs().amax(dim=1, keepdim=True) + 1e-8
-        waveform = waveform * (PEAK / peak)
+        waveform = at_peak(waveform)
         outputs: list[ModelOutput] = [member(waveform) for member in self.members]
         weighted = [
             share * output.logits for share, output in zip(self.weights, outputs, strict=True)
         ]
         logits = torch.stack(weighted).sum(0)
         return ModelOutput(logits, torch.cat([output.embedding for output in outputs], dim=1))
+
+
+def _configuration(member: Member) -> dict[str, Any]:
+    plain = member.config.to_dict()
+    return {**plain, "network": SPECTRAL} if isinstance(member, SpectralAASIST) else plain
 
 
 def save_ssl_ensemble(
@@ -142,7 +164,7 @@ def save_ssl_ensemble(
         The file.
     """
     described = {
-        "members": [description(member) for member in ensemble.networks],
+        "members": [_described(member) for member in ensemble.networks],
         "weights": ensemble.weights,
     }
     return write_network(
@@ -187,14 +209,38 @@ def load_ssl_ensemble(path: str | Path, *, sha256: str | None = None) -> SSLEnse
         raise BundleError(
             f"The header of weights file {path.name!r} is damaged: {error}."
         ) from error
-    members = []
+    members: list[Member] = []
     for number, text in enumerate(texts):
         prefix = f"members.{number}."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        members.append(described_network(text, own, name=path.name))
+        spectral = text.get("network") == SPECTRAL
+        read = _described_spectral if spectral else described_network
+        members.append(read(text, own, name=path.name))
     try:
         return SSLEnsemble(members, weights).eval()
     except ParameterError as error:
         raise BundleError(
             f"The header of weights file {path.name!r} is damaged: {error}"
         ) from error
+
+
+def _described(member: Member) -> dict[str, str]:
+    """What the header says of a member."""
+    if isinstance(member, SpectralAASIST):
+        return {"network": SPECTRAL, "config": json.dumps(member.config.to_dict(), sort_keys=True)}
+    return description(member)
+
+
+def _described_spectral(
+    header: Mapping[str, str], state: Mapping[str, Tensor], *, name: str
+) -> SpectralAASIST:
+    """The spectral AASIST that :func:`_described` describes, in evaluation mode."""
+    try:
+        network = SpectralAASIST(SpectralAASISTConfig.from_dict(json.loads(header["config"])))
+    # Sizes of the wrong type or beyond all memory surface as whatever torch stumbled over.
+    except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
+        raise BundleError(f"The header of weights file {name!r} is damaged: {error}.") from error
+    learned = checked_state(state, name)
+    check_fit(network.state_dict(), learned, name=name)
+    network.load_state_dict(learned)
+    return network.eval()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceguard.errors import ParameterError
-from voiceguard.training.cleaning import compress, suppress_noise
+from voiceguard.training.cleaning import compress, gate, suppress_noise
 from voiceguard.training.codecs import CODECS, round_trip
 
 Samples = npt.NDArray[np.float32]
@@ -27,7 +27,7 @@ _WIDE_CODECS = ("g722", "opus", "mp3", "aac")
 _NARROW_CODECS = ("ulaw", "alaw", "gsm", "ima_adpcm", "amr_nb", "opus_nb", "mp3_8k")
 _SHARES = (
     "room", "noise", "colour", "clip", "dither", "narrowband", "wide_codec", "second_codec",
-    "resample", "babble", "suppress", "compress",
+    "resample", "babble", "suppress", "gate", "compress",
 )  # fmt: skip
 _OTHER_RATES = (11_025, 12_000, 14_000, 15_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _NARROW_WEIGHTS = np.array([0.28, 0.22, 0.14, 0.08, 0.12, 0.08, 0.08])
@@ -55,8 +55,10 @@ class ChannelConfig:
         Two to seven other people talking behind, where the simulator was given voices.
     suppress : float
         Noise suppression, as in a handset or an editor, behind room and noise.
+    gate : float
+        A gate behind it, that turns down what lies between words.
     compress : float
-        A compressor of dynamics behind it.
+        A compressor of dynamics behind both.
     snr_db : tuple of float
         Range of the signal-to-noise ratio, for noise and for babble, dB.
     gain_db : tuple of float
@@ -74,6 +76,7 @@ class ChannelConfig:
     resample: float = 0.0
     babble: float = 0.0
     suppress: float = 0.0
+    gate: float = 0.0
     compress: float = 0.0
     snr_db: tuple[float, float] = (5.0, 45.0)
     gain_db: tuple[float, float] = (-30.0, 0.0)
@@ -137,10 +140,7 @@ class ChannelSimulator:
             x = colour(x, rng)
         if rng.random() < c.noise:
             x = add_noise(x, rng.uniform(*c.snr_db), rng)
-        if c.suppress and rng.random() < c.suppress:
-            x = suppress_noise(to_peak(x, -1.0), rng)
-        if c.compress and rng.random() < c.compress:
-            x = compress(x, rng)
+        x = self._clean(x, rng)
         if rng.random() < c.clip:
             x = clip(x, rng.uniform(0.2, 0.9))
         x = to_peak(x, rng.uniform(-20.0, -0.5))
@@ -148,6 +148,16 @@ class ChannelSimulator:
         if rng.random() < c.dither:
             x = dither(x, rng.uniform(-90.0, -50.0), rng)
         return to_peak(x, rng.uniform(*c.gain_db))
+
+    def _clean(self, x: Samples, rng: np.random.Generator) -> Samples:
+        c = self.config
+        if c.suppress and rng.random() < c.suppress:
+            x = suppress_noise(to_peak(x, -1.0), rng)
+        if c.gate and rng.random() < c.gate:
+            x = gate(x, rng)
+        if c.compress and rng.random() < c.compress:
+            x = compress(x, rng)
+        return x
 
     def _transmit(self, x: Samples, rng: np.random.Generator) -> Samples:
         c = self.config

@@ -51,7 +51,7 @@ def suppress_noise(x: Samples, rng: np.random.Generator) -> Samples:
         x,
         subtraction=rng.uniform(1.0, 4.0),
         floor_db=rng.uniform(-40.0, -8.0),
-        smoothing_s=float(np.exp(rng.uniform(np.log(0.01), np.log(0.1)))),
+        smoothing_s=_between(rng, 0.01, 0.1),
         quantile=rng.uniform(0.05, 0.3),
     )
 
@@ -133,6 +133,30 @@ def wiener(
     return filtered
 
 
+def gate(x: Samples, rng: np.random.Generator) -> Samples:
+    """Turned down between words: what lies below a random level, by a random depth and speed.
+
+    Parameters
+    ----------
+    x : np.ndarray [shape=(n,)]
+        At 16 kHz.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)]
+    """
+    level_db = _level_db(x, _between(rng, 0.002, 0.02))
+    loud_db = float(np.quantile(level_db, 0.95))
+    threshold_db = loud_db - rng.uniform(10.0, 45.0)
+    depth_db, ratio = rng.uniform(10.0, 60.0), rng.uniform(1.5, 10.0)
+    below = np.clip(threshold_db - level_db, 0.0, None)
+    closed_db = np.minimum(below * (ratio - 1.0), depth_db)
+    smooth = _smoothed(closed_db, _between(rng, 0.005, 0.2))
+    gated: Samples = (x * 10.0 ** (-smooth / 20.0)).astype(np.float32)
+    return gated
+
+
 def compress(x: Samples, rng: np.random.Generator) -> Samples:
     """Dynamics made smaller: loud passages turned down by a random ratio and speed.
 
@@ -146,14 +170,27 @@ def compress(x: Samples, rng: np.random.Generator) -> Samples:
     -------
     np.ndarray [shape=(n,)]
     """
-    from scipy.signal import lfilter
-
-    release_s = float(np.exp(rng.uniform(np.log(0.02), np.log(0.5))))
-    keep = np.exp(-1.0 / SAMPLE_RATE / release_s)
-    power = lfilter([1.0 - keep], [1.0, -keep], np.square(x, dtype=np.float64))
-    level_db = 10.0 * np.log10(power + 1e-12)
+    level_db = _level_db(x, _between(rng, 0.02, 0.5))
     threshold_db = float(np.quantile(level_db, rng.uniform(0.2, 0.8)))
     ratio = rng.uniform(1.5, 6.0)
     above = np.maximum(level_db - threshold_db, 0.0)
     even: Samples = (x * 10.0 ** (-above * (1.0 - 1.0 / ratio) / 20.0)).astype(np.float32)
     return even
+
+
+def _level_db(x: Samples, over_s: float) -> npt.NDArray[np.float64]:
+    """Level of the power as a filter of `over_s` seconds follows it, dB."""
+    return 10.0 * np.log10(_smoothed(np.square(x, dtype=np.float64), over_s) + 1e-12)
+
+
+def _smoothed(x: npt.NDArray[np.float64], over_s: float) -> npt.NDArray[np.float64]:
+    from scipy.signal import lfilter
+
+    keep = np.exp(-1.0 / SAMPLE_RATE / over_s)
+    followed: npt.NDArray[np.float64] = lfilter([1.0 - keep], [1.0, -keep], x)
+    return followed
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    """Drawn evenly on a logarithmic scale."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
