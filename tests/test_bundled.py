@@ -16,6 +16,7 @@ from voiceguard.audio.gate import GatePolicy
 from voiceguard.audio.telephony import g711_path
 from voiceguard.detect import calibration, registry
 from voiceguard.detect.bundle import read_bundle
+from voiceguard.detect.engine import OnnxEngine
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "open_voices"
@@ -25,14 +26,24 @@ SCORES = {
     "vg-base": RECIPE / "calibration_scores.csv.gz",
     "vg-small": RECIPE / "calibration_scores_small.csv.gz",
 }
-# Of vg-small before its weights were rounded to float16.
+# Of the same networks in float32, before their weights and convolutions were rounded.
 FLOAT32_LLRS = {
-    "LA_D_1003356.flac": 0.3651,
-    "LA_E_6163791.flac": -8.1649,
-    "LA_T_1272637.flac": 0.5383,
-    "human_en.ogg": 2.2003,
-    "human_ru.ogg": 2.2923,
-    "synthetic_en.ogg": -1.8864,
+    "vg-base": {
+        "LA_D_1003356.flac": 1.0699,
+        "LA_E_6163791.flac": -8.2997,
+        "LA_T_1272637.flac": 0.3716,
+        "human_en.ogg": 3.0004,
+        "human_ru.ogg": 4.2380,
+        "synthetic_en.ogg": -2.4088,
+    },
+    "vg-small": {
+        "LA_D_1003356.flac": 0.1803,
+        "LA_E_6163791.flac": -9.3753,
+        "LA_T_1272637.flac": 1.5242,
+        "human_en.ogg": 3.5182,
+        "human_ru.ogg": 2.2247,
+        "synthetic_en.ogg": -1.6438,
+    },
 }
 BYTES = {"vg-base": 12_000_000, "vg-small": 2_000_000}
 
@@ -105,19 +116,33 @@ def test_the_examples_get_their_labels(detector, name, label):
     assert result.model == detector.model
 
 
-def test_gain_moves_nothing(detector):
+def test_gain_moves_next_to_nothing(detector):
+    """A last digit of float32 may tip a value that is rounded to eight bits."""
     x = read(ROOT / "examples" / "synthetic_en.ogg").samples[0]
     loud = detector.score((x, 16_000)).score
     quiet = detector.score((0.05 * x, 16_000)).score
-    assert quiet == pytest.approx(loud, abs=1e-3)
+    assert quiet == pytest.approx(loud, abs=0.02)
 
 
-def test_the_small_ones_weights_in_float16_move_no_score():
-    """Scores that its float32 graph gave; see docs/model-card-small.md."""
-    detector = voiceguard.Detector.load(use="live", policy=GatePolicy.open())
-    found = {path.name: detector.score(path).llr for path in _fixture_clips()}
-    moved = {name: abs(llr - FLOAT32_LLRS[name]) for name, llr in found.items()}
-    assert max(moved.values()) < 0.01, moved
+def test_rounding_moves_scores_by_hundredths_of_their_spread(detector):
+    """Scores that float32 graphs gave; an llr's deviation over clips is 2 to 5."""
+    opened = voiceguard.Detector.load(detector.model.id, policy=GatePolicy.open())
+    known = FLOAT32_LLRS[detector.model.id]
+    moved = {path.name: abs(opened.score(path).llr - known[path.name]) for path in _fixture_clips()}
+    assert max(moved.values()) < 0.25, moved
+
+
+def test_a_windows_score_is_the_same_whatever_stands_beside_it(bundle):
+    """Convolutions in int8 have fixed scales: a loud neighbour takes no digits away."""
+    engine = OnnxEngine(
+        bundle.graph, window_samples=64_160, embedding_dim=bundle.manifest.embedding_dim
+    )
+    rng = np.random.default_rng(4)
+    voice = np.resize(read(ROOT / "examples" / "human_en.ogg").samples[0], 64_160)
+    batch = np.stack([1e-3 * voice, rng.normal(0.0, 0.3, 64_160)]).astype(np.float32)
+    together = engine.run(batch)[0]
+    alone = np.concatenate([engine.run(row[None])[0] for row in batch])
+    np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
 def _fixture_clips():

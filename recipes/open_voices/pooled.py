@@ -9,18 +9,18 @@
 
 A pass is one window of 4 s of each clip: ``first`` and ``g711`` its first one, as recorded and by
 telephone, to judge on and to train on; ``ends`` that window too, but of the clip taken to another
-rate and back, so that where its band ends says nothing; ``telephone``, ``channel``, ``rough`` and
-``crowd`` a random one through a random channel (:mod:`bank`), and so ``telephone-2``,
-``channel-2``, ... Rows [shape=(clips, layers, 2 * dim)] in float16 lie in
-``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest. With ``--axes 96`` they also
-have the covariances along so many axes (``axes.npy``, made once from the frames of some clips) and
-lie in ``work/pooled/<encoder>-96/``. With ``--segment 128`` they are modulation spectra over so
-many frames instead and lie in ``work/pooled/<encoder>-m128/``. The windows themselves, at one
-level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder hears the same ones, and a
-student learns from them. ``--frames`` keeps what is heard over time, along the same axes, in
-``work/frames/<encoder>-96/<pass>.npy`` (0.4 GB a pass), which ``imitate.py`` asks for. A killed
-pass goes on where it stopped. ``--bf16`` is four times faster on some processors, and close enough
-for a probe.
+rate and back, so that where its band ends says nothing; ``telephone``, ``channel``, ``app`` and
+other kinds of :mod:`bank` a random one through a random channel, and so ``telephone-2``,
+``channel-2``, ...; ``mixed`` and ``mixed-2`` one of four kinds each. Rows [shape=(clips, layers, 2
+* dim)] in float16 lie in ``work/pooled/<encoder>/<pass>.npy``; row i is clip i of the manifest.
+With ``--axes 96`` they also have the covariances along so many axes (``axes.npy``, made once from
+the frames of some clips) and lie in ``work/pooled/<encoder>-96/``. With ``--segment 128`` they are
+modulation spectra over so many frames instead and lie in ``work/pooled/<encoder>-m128/``. The
+windows themselves, at one level, lie in ``work/windows/<pass>/`` (1.3 GB a pass): the next encoder
+hears the same ones, and a student learns from them. ``--frames`` keeps what is heard over time,
+along the same axes, in ``work/frames/<encoder>-96/<pass>.npy`` (0.4 GB a pass), which
+``imitate.py`` asks for. A killed pass goes on where it stopped. ``--bf16`` is four times faster on
+some processors, and close enough for a probe.
 """
 
 from __future__ import annotations

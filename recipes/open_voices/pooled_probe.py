@@ -32,7 +32,8 @@ cross-validated scores over the same folds: what its encoders hear need not be c
 lone network there, such as the student of ``imitate.py``, counts as a new member does. With
 ``--instead first g711 ...`` they take the places of those in it that hear the same: what each of
 these believed of held-out clips is fitted anew, on the passes that are named, and taken out of the
-known scores.
+known scores. ``--counting 0.5`` lets what joins count half of the usual. A ``--fold`` is held out
+of what joins alone: what is joined has to have done so.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ from voiceguard.training.corpus import Corpus, open_corpus
 
 PASSES = ("first", "g711", "telephone", "channel")
 JUDGED_ON = ("first", "g711")
+SUM, STUDENT = "joined.safetensors", "average.safetensors"
+"""What this script writes, and ``imitate.py``."""
 ABLATIONS = (
     "date", "probe", "settings", "passes", "folds",
     "eer_clean", "macro_clean", "eer_g711", "macro_g711",
@@ -151,7 +154,10 @@ class Beside:
 
     def __init__(self, folder: Path, corpus: Corpus) -> None:
         self.name = folder.name
-        model = load_model(folder / "joined.safetensors")
+        found = [path for name in (SUM, STUDENT) if (path := folder / name).is_file()]
+        if not found:
+            raise SystemExit(f"{folder} must hold {SUM} or {STUDENT}. Got neither.")
+        model = load_model(found[0])
         bonafide, scores = read_scores(folder / "crossed.csv.gz")
         rows = [i for i, row in enumerate(corpus.rows) if is_judged(row)]
         if [corpus.rows[i]["label"] == "bonafide" for i in rows] != bonafide.tolist():
@@ -263,6 +269,7 @@ def write_crossed(path: Path, scores: dict[str, Floats], corpus: Corpus) -> None
 def write(
     members: dict[str, Features],
     encoders: dict[str, SSLEncoder],
+    weights: dict[str, float],
     scores: Scores,
     corpus: Corpus,
     args: argparse.Namespace,
@@ -272,15 +279,14 @@ def write(
     train = np.arange(len(corpus))
     if args.fold is not None:
         train = split(corpus.rows, args.fold, released=args.released).train
-    weights = shares({name: scores[name] for name in members})
     probes = {name: fit(one, corpus, train, args.passes) for name, one in members.items()}
     networks = [one.network(probes[name], encoders[name]) for name, one in members.items()]
     args.out.mkdir(parents=True, exist_ok=True)
     for name, network in zip(members, networks, strict=True):
         plain = re.sub("[:,=]+", "-", name)
         save_ssl_network(network, args.out / f"{plain}.safetensors")
-    path = args.out / "joined.safetensors"
-    counted = list(weights.values())
+    path = args.out / SUM
+    counted = [weights[name] for name in members]
     if beside is not None:
         networks = [*beside.networks, *networks]
         counted = [*beside.weights, *counted]
@@ -304,8 +310,9 @@ def main() -> None:
     parser.add_argument("--far", type=Path, help="folds of human origins, from far.py")
     parser.add_argument("--beside", type=Path, help="folder of a network that the members join")
     parser.add_argument("--instead", nargs="+", help="passes of the members whose places are taken")
+    parser.add_argument("--counting", type=float, default=1.0, help="of what joins, the usual is 1")
     parser.add_argument("--folds", type=int, nargs="+", default=range(N_FOLDS), help="to judge on")
-    parser.add_argument("--fold", type=int, help="hold it out; by default every clip trains")
+    parser.add_argument("--fold", type=int, help="hold it out; else every clip trains")
     parser.add_argument("--released", nargs="*", default=[], help="parts of the fold to train on")
     parser.add_argument("--results", type=Path, default=Path("ablations.csv"))
     parser.add_argument("--threads", type=int, default=1)
@@ -316,8 +323,6 @@ def main() -> None:
         parser.error("--targets are of members alone, with --out: leave out --beside.")
     if args.out and len(args.folds) < N_FOLDS:
         parser.error("--out calibrates on every fold: leave out --folds.")
-    if args.beside and args.fold is not None:
-        parser.error("--beside takes an ensemble that heard every clip: leave out --fold.")
     if args.instead and not args.beside:
         parser.error("--instead takes places in an ensemble: add --beside.")
     torch.set_num_threads(args.threads)
@@ -335,7 +340,7 @@ def main() -> None:
     if beside is not None and args.instead:
         taken = {name: beside.take_out(encoder) for name, encoder in encoders.items()}
     scores = crossed(members, corpus, folds, args.passes, heard)
-    weights = shares(scores)
+    weights = {name: args.counting * share for name, share in shares(scores).items()}
     if beside is not None:
         known = {channel: beside.scores[channel] for channel in heard}
         old = crossed(members, corpus, folds, args.instead, heard) if taken else {}
@@ -348,7 +353,7 @@ def main() -> None:
     how = {str(member): told_of(member.fit) for member in args.members}
     report(scores, corpus, folds, args.results, passes=args.passes, kind=kind, how=how)
     if args.out:
-        write(members, encoders, scores, corpus, args, beside)
+        write(members, encoders, weights, scores, corpus, args, beside)
 
 
 if __name__ == "__main__":

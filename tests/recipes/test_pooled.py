@@ -500,10 +500,9 @@ def joins(recipe, argv, passes, table, out, two_encoders, monkeypatch):
     whole = np.concatenate([(joint[c] - old[c]) / after.weights[2] for c in joint])
     assert own.std() > 0 and after.weights[2] == pytest.approx(1 / whole.std(), rel=1e-3)
     assert not (new / "targets.npz").exists()
-    for refused in (["--fold", "1"], ["--targets"]):
-        monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside, *refused])
-        with pytest.raises(SystemExit):
-            crossing.main()
+    monkeypatch.setattr("sys.argv", [*rest, "--results", str(table), *beside, "--targets"])
+    with pytest.raises(SystemExit):
+        crossing.main()
 
 
 def takes_a_place(recipe, argv, passes, table, out, two_encoders, monkeypatch):
@@ -555,7 +554,7 @@ def test_a_lone_spectral_aasist_is_joined_and_counts_by_its_deviation(
     old, new = tmp_path / "student", tmp_path / "both"
     old.mkdir()
     header = {"config": json.dumps(student.config.to_dict())}
-    save_file(student.state_dict(), old / "joined.safetensors", metadata=header)
+    save_file(student.state_dict(), old / "average.safetensors", metadata=header)
     rng = np.random.default_rng(6)
     alone = {channel: np.round(rng.normal(1.0, 3.0, 40), 3) for channel in crossing.PASSES}
     bonafide = np.array([row["label"] == "bonafide" for row in corpus.rows])
