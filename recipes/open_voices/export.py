@@ -105,7 +105,7 @@ def described(model: Model) -> str:
     parts = ["spectral AASIST"] if len(heard) < len(networks) else []
     parts += [f"probes on the lower layers of {names}, frozen"] if names else []
     parts += ["a probe on modulation spectra"] if formulas in heard else []
-    told = " and ".join(parts)
+    told = ", and ".join(parts)
     return f"{told[0].upper()}{told[1:]}, summed"
 
 

@@ -1,14 +1,15 @@
 """Weights of a bundled network from its graph, to go on from what was published.
 
-    python reopen.py ../../src/voiceguard/assets/models/vg-small \
+    python reopen.py ../../src/voiceguard/assets/models/vg-small --spectral \
         --windows work/windows/telephone/crops.npy --out work/reopened.safetensors
     python reopen.py ../../src/voiceguard/assets/models/vg-base --out work/base9/joined.safetensors
 
 The graph of a spectral AASIST has its batch norms folded into the convolutions. They are made anew,
 to mean and deviation of what each convolution gives on some windows, so that the network gives what
 the graph gives and trains as it did before. That of an ensemble keeps everything by name, some
-weights in int8, but the norms of a spectral AASIST in it, which needs windows too; with it
-members can be added (``pooled_probe.py --beside``).
+weights in int8; a spectral AASIST in it needs windows too, and can be had alone. To the others
+members can be added (``pooled_probe.py --beside``). What computes in int8 comes back with rounded
+weights, and in float32.
 """
 
 from __future__ import annotations
@@ -225,20 +226,38 @@ def _some(path: Path) -> Tensor:
     return torch.from_numpy(kept[rows].astype(np.float32) / 32_767.0)
 
 
+def save(model: SpectralAASIST | SSLEnsemble, path: Path) -> Path:
+    """One file, as training and export read it."""
+    if isinstance(model, SSLEnsemble):
+        return save_ssl_ensemble(model, path)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path, metadata={"config": json.dumps(model.config.to_dict())})
+    return path
+
+
+def lone(ensemble: SSLEnsemble) -> SpectralAASIST:
+    """The spectral AASIST of an ensemble."""
+    found = [member for member in ensemble.networks if isinstance(member, SpectralAASIST)]
+    if len(found) != 1:
+        raise SystemExit(f"--spectral takes one spectral AASIST out. There are {len(found)}.")
+    return found[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--windows", type=Path, help="of pooled.py, for a spectral AASIST")
+    parser.add_argument("--spectral", action="store_true", help="that of an ensemble alone")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     windows = None if args.windows is None else _some(args.windows)
+    model: SpectralAASIST | SSLEnsemble
     if configuration(args.bundle)["network"] == SSLEnsemble.__name__:
-        print(f"wrote {save_ssl_ensemble(reopen_ensemble(args.bundle, windows), args.out)}")
-        return
-    model = reopen(args.bundle, windows)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, args.out, metadata={"config": json.dumps(model.config.to_dict())})
-    print(f"wrote {args.out}")
+        ensemble = reopen_ensemble(args.bundle, windows)
+        model = lone(ensemble) if args.spectral else ensemble
+    else:
+        model = reopen(args.bundle, windows)
+    print(f"wrote {save(model, args.out)}")
 
 
 if __name__ == "__main__":

@@ -110,3 +110,54 @@ def test_an_encoders_linear_layers_go_into_the_graph_in_int8(export, make_voices
     for place in range(2):
         alone = export.score_clips(engine, [probe[place]])
         np.testing.assert_allclose(alone, scores[1][place], atol=1e-4)
+
+
+def test_scales_come_from_clips_all_over_the_corpus_by_every_channel(export, make_voices):
+    class Corpus:
+        asked: list = []  # noqa: RUF012
+
+        def __len__(self):
+            return 250
+
+        def clip(self, i):
+            self.asked.append(int(i))
+            return make_voices("bonafide", 1)
+
+    corpus = Corpus()
+    windows = export.spread_windows(corpus)
+    assert windows.shape == (export.SPREAD, export.WINDOW) and np.isfinite(windows).all()
+    assert corpus.asked[0] == 0 and corpus.asked[-1] == 249 and len(set(corpus.asked)) == 100
+    # One voice: what differs are the channels, which come round again.
+    by_channel = windows[: len(export.CHANNELS)]
+    assert len({window.tobytes() for window in by_channel}) == len(export.CHANNELS)
+    np.testing.assert_array_equal(windows[0], windows[len(export.CHANNELS)])
+    np.testing.assert_array_equal(windows, export.spread_windows(corpus))
+
+
+def test_a_manifest_names_what_is_summed(export):
+    from voiceguard.features.ssl.cepstra import CepstralEncoder
+    from voiceguard.features.ssl.dnsmos import DNSMOSEncoder
+    from voiceguard.features.ssl.plcmos import PLCMOSEncoder
+    from voiceguard.models.modulation import ModulationConfig, ModulationProbe
+    from voiceguard.models.ssl_ensemble import SSLEnsemble
+    from voiceguard.models.ssl_network import FrameNetwork, SSLNetwork, frame_network
+
+    def probe(encoder):
+        head = frame_network("mlp", dim=encoder.dim, n_layers=1, frames=9, hidden=0)
+        return SSLNetwork(encoder, head, back_end="mlp")
+
+    head = FrameNetwork(1, ModulationProbe(ModulationConfig(segment=16)))
+    moved = SSLNetwork(CepstralEncoder(), head, back_end="modulation")
+    plcmos, dnsmos = probe(PLCMOSEncoder(layers=(2,))), probe(DNSMOSEncoder())
+    spectral = SpectralAASIST(SpectralAASISTConfig())
+    told = {
+        "Spectral AASIST": spectral,
+        "A network behind the encoder of PLCMOS": plcmos,
+        "Probes on the lower layers of PLCMOS, DNSMOS, frozen, and a probe on modulation spectra,"
+        " summed": SSLEnsemble([plcmos, dnsmos, moved]),
+        "Spectral AASIST, and a probe on modulation spectra, summed": SSLEnsemble(
+            [spectral, moved]
+        ),
+    }
+    for text, model in told.items():
+        assert export.described(model) == text
