@@ -241,8 +241,9 @@ def test_ranges_come_from_the_windows(convolutions, probe):
 def test_static_int8_needs_windows_and_wide_convolutions(whisper, convolutions, probe):
     with pytest.raises(ModelError, match="no two-dimensional convolution"):
         static_int8(whisper[1], probe)
-    with pytest.raises(ParameterError, match="at least one window"):
-        static_int8(convolutions[1], probe[:0])
+    for windows in (probe[:0], probe[0], probe[:, 1:]):
+        with pytest.raises(ParameterError, match=rf"must have shape \(n, {WINDOW}\)"):
+            static_int8(convolutions[1], windows)
     with pytest.raises(ParameterError, match="'calibration' parameter of ssl_graph_bytes"):
         ssl_graph_bytes(convolutions[0], window_samples=WINDOW, weights="static-int8")
 

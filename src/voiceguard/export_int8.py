@@ -134,7 +134,7 @@ def static_int8(graph: bytes, windows: NDArray[np.float32]) -> bytes:
     ModelError
         If there is no such convolution.
     ParameterError
-        If there is no window.
+        If there is no window, or they have another length than the graph takes.
     """
     import onnx
     from onnxruntime.quantization import (
@@ -145,16 +145,19 @@ def static_int8(graph: bytes, windows: NDArray[np.float32]) -> bytes:
         quantize_static,
     )
 
-    if not len(windows):
-        raise ParameterError(
-            "The 'windows' parameter of static_int8 must hold at least one window. Got none."
-        )
     proto = onnx.load_from_string(graph)
     nodes = _convolutions(proto)
+    samples = proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    heard = np.asarray(windows, np.float32)
+    if heard.ndim != 2 or heard.shape[1] != samples or not len(heard):
+        raise ParameterError(
+            f"The 'windows' parameter of static_int8 must have shape (n, {samples}), n at least 1. "
+            f"Got {heard.shape} instead."
+        )
 
     class Windows(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.rest: Iterator[NDArray[np.float32]] = iter(windows)
+            self.rest: Iterator[NDArray[np.float32]] = iter(heard)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             window = next(self.rest, None)
