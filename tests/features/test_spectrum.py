@@ -40,6 +40,36 @@ def test_centred_matches_torchaudio(padding, mode, n_fft, speechlike):
     torch.testing.assert_close(given, reference, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("frame", "hop", "window", "padding"),
+    [
+        (256, 64, "hann", "none"),
+        (128, 32, "hann", "reflect"),
+        (320, 160, "hamming", "zeros"),
+        (8, 8, "hann", "none"),
+        (2, 1, "hamming", "none"),
+    ],
+)
+def test_folding_frames_changes_nothing(frame, hop, window, padding, speechlike):
+    spectrum = PowerSpectrum(n_fft=frame, frame=frame, hop=hop, window=window, padding=padding)
+    assert spectrum.folds
+    for samples in (frame, frame + hop - 1, 4_003):
+        signal = speechlike[:, :samples]
+        folded = spectrum(signal)
+        spectrum.folds = False
+        plain = spectrum(signal)
+        spectrum.folds = True
+        assert folded.shape == plain.shape == (3, frame // 2 + 1, spectrum.frames(samples))
+        torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-6 * float(plain.max()))
+
+
+@pytest.mark.parametrize(
+    "options", [{"periodic": False}, {"n_fft": 512}, {"frame": 255, "n_fft": 255}, {"hop": 100}]
+)
+def test_a_window_that_is_no_mirror_of_itself_is_not_folded(options):
+    assert not PowerSpectrum(**{"n_fft": 256, "frame": 256, "hop": 64, **options}).folds
+
+
 def test_an_odd_transform_matches_librosa(speechlike):
     spectrum = librosa.stft(speechlike[0].numpy(), n_fft=321, hop_length=160, pad_mode="constant")
     given = PowerSpectrum(n_fft=321, frame=321, hop=160, padding="zeros")(speechlike[:1])[0]
