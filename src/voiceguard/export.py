@@ -225,6 +225,11 @@ def config_bytes(model: Network | SSLNetwork | SSLEnsemble) -> bytes:
 
 
 def _trace(graph: _Graph, window_samples: int) -> bytes:
+    for module in graph.modules():
+        if isinstance(module, nn.BatchNorm1d) and not module.affine:
+            # ONNX has no norm without scale and shift, and tracing loses the width to make them.
+            module.weight = nn.Parameter(torch.ones(module.num_features))
+            module.bias = nn.Parameter(torch.zeros(module.num_features))
     with TemporaryDirectory() as scratch, torch.no_grad(), _quiet_tracer():
         path = Path(scratch, "model.onnx")
         torch.onnx.export(

@@ -174,11 +174,6 @@ def traceable(network: SSLNetwork | SSLEnsemble) -> SSLNetwork | SSLEnsemble:
     for one in twin.networks if isinstance(twin, SSLEnsemble) else (twin,):
         if isinstance(one, SSLNetwork):
             one.front_end.encoder = _plain(one.encoder)
-    for module in twin.modules():
-        if isinstance(module, nn.BatchNorm1d) and not module.affine:
-            # ONNX has no norm without scale and shift, and tracing loses the width to make them.
-            module.weight = nn.Parameter(torch.ones(module.num_features))
-            module.bias = nn.Parameter(torch.zeros(module.num_features))
     return twin
 
 

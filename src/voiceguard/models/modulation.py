@@ -94,7 +94,7 @@ class ModulationSpectrum(nn.Module):
         missing = self.segment - int(features.shape[1])
         if missing > 0:
             moved = F.pad(moved, (0, missing))
-        # Sizes as numbers: a graph's norm must know its width.
+        # Numbers, not traced sizes: a graph's window is fixed.
         dim, whole = int(moved.shape[1]), int(moved.shape[2])
         shape = (-1, dim, self.power.bins, self.power.frames(whole))
         power = self.power(moved.reshape(-1, whole)).reshape(shape)
