@@ -42,7 +42,7 @@ from voiceguard.features.ssl import SSLEncoder
 from voiceguard.models.covariance import pool_covariances, whitening_axes
 from voiceguard.models.modulation import ModulationConfig, ModulationSpectrum
 from voiceguard.models.probe import pool_statistics
-from voiceguard.models.ssl_ensemble import PEAK
+from voiceguard.models.ssl_ensemble import at_peak
 from voiceguard.training.augment import resampled
 from voiceguard.training.checkpoints import settle_configuration
 from voiceguard.training.corpus import Corpus, open_corpus
@@ -112,7 +112,8 @@ class KeptWindows:
 
 def at_one_level(windows: Samples) -> Samples:
     """Each window at the peak at which an ensemble hears it."""
-    return windows * (PEAK / (np.abs(windows).max(axis=1, keepdims=True) + 1e-8))
+    level: Samples = at_peak(torch.from_numpy(windows)).numpy()
+    return level
 
 
 def pooling(

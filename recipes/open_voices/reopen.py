@@ -24,8 +24,8 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from train import save
 
 from voiceguard.detect.bundle import read_bundle
 from voiceguard.export_int8 import QUANTISED, RESTORED
@@ -226,15 +226,6 @@ def _some(path: Path) -> Tensor:
     return torch.from_numpy(kept[rows].astype(np.float32) / 32_767.0)
 
 
-def save(model: SpectralAASIST | SSLEnsemble, path: Path) -> Path:
-    """One file, as training and export read it."""
-    if isinstance(model, SSLEnsemble):
-        return save_ssl_ensemble(model, path)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={"config": json.dumps(model.config.to_dict())})
-    return path
-
-
 def lone(ensemble: SSLEnsemble) -> SpectralAASIST:
     """The spectral AASIST of an ensemble."""
     found = [member for member in ensemble.networks if isinstance(member, SpectralAASIST)]
@@ -257,7 +248,11 @@ def main() -> None:
         model = lone(ensemble) if args.spectral else ensemble
     else:
         model = reopen(args.bundle, windows)
-    print(f"wrote {save(model, args.out)}")
+    if isinstance(model, SSLEnsemble):
+        save_ssl_ensemble(model, args.out)
+    else:
+        save(model, args.out)
+    print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":

@@ -68,9 +68,7 @@ def to_float16(graph: bytes, *, exact: Iterable[NDArray[np.float32]] = ()) -> by
         elif (parts := _fourier_parts(values)) is not None:
             proto.graph.initializer.remove(tensor)
             made += _fourier_nodes(proto.graph, tensor.name, parts)
-    nodes = [*made, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
+    put_first(proto.graph, made)
     onnx.checker.check_model(proto)
     serialised: bytes = proto.SerializeToString()
     return serialised
@@ -137,6 +135,13 @@ def fixed_arrays(model: nn.Module) -> list[NDArray[np.float32]]:
         for name, buffer in model.named_buffers()
         if name not in learned and buffer.is_floating_point()
     ]
+
+
+def put_first(graph: Any, nodes: Sequence[Any]) -> None:
+    """Put nodes before those of a graph, which take what they give."""
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *rest])
 
 
 def _session(graph: bytes) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voiceguard.errors import ModelError, ParameterError
+from voiceguard.export_float16 import put_first
 
 LEAST_CHANNELS = 16
 """Convolutions of fewer input channels cost too little to be worth rounding what they hear."""
@@ -102,9 +103,7 @@ def _stored(proto: Any, linear: list[Any]) -> bytes:
         wide = f"{name}_wide"
         nodes.append(helper.make_node("Cast", [f"{name}_int8"], [wide], to=onnx.TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [wide, f"{name}_scale"], [name]))
-    rest = list(proto.graph.node)
-    del proto.graph.node[:]
-    proto.graph.node.extend([*nodes, *rest])
+    put_first(proto.graph, nodes)
     serialised: bytes = proto.SerializeToString()
     return serialised
 

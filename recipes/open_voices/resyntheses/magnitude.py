@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from voiceguard.training.draws import log_uniform
+
 from .spectra import (
     Samples,
     Transform,
@@ -39,7 +41,7 @@ def _invert(
     if rng.random() < 0.3:
         start = minimum_phase(magnitude)
     momentum = float(rng.choice([0.0, 0.0, 0.9, 0.99]))
-    rounds = int(np.exp(rng.uniform(np.log(4), np.log(40))))
+    rounds = int(log_uniform(rng, 4, 40))
     return griffin_lim(magnitude, transform, length, start, iterations=rounds, momentum=momentum)
 
 

@@ -89,13 +89,11 @@ class PowerSpectrum(nn.Module):
         self.folds = periodic and frame == n_fft and frame % 2 == 0 and frame % hop == 0
         if self.folds:
             half = frame // 2
+            cosines = basis[: self.bins, 0, : half + 1].T.contiguous()
             # The sines of frequency 0 and of half the rate are none.
-            for name, rows, part in (
-                ("cosines", slice(0, self.bins), slice(0, half + 1)),
-                ("sines", slice(self.bins + 1, -1), slice(1, half)),
-            ):
-                kernel = basis[rows, 0, part].T.contiguous()
-                self.register_buffer(name, kernel, persistent=False)
+            sines = basis[self.bins + 1 : -1, 0, 1:half].T.contiguous()
+            self.register_buffer("cosines", cosines, persistent=False)
+            self.register_buffer("sines", sines, persistent=False)
 
     def frames(self, samples: int) -> int:
         """Frames that `samples` samples give."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceguard.errors import MissingExtraError
+from voiceguard.training.draws import log_uniform
 
 if TYPE_CHECKING:
     from webrtc_noise_gain import AudioProcessor
@@ -51,7 +52,7 @@ def suppress_noise(x: Samples, rng: np.random.Generator) -> Samples:
         x,
         subtraction=rng.uniform(1.0, 4.0),
         floor_db=rng.uniform(-40.0, -8.0),
-        smoothing_s=_between(rng, 0.01, 0.1),
+        smoothing_s=log_uniform(rng, 0.01, 0.1),
         quantile=rng.uniform(0.05, 0.3),
     )
 
@@ -146,13 +147,13 @@ def gate(x: Samples, rng: np.random.Generator) -> Samples:
     -------
     np.ndarray [shape=(n,)]
     """
-    level_db = _level_db(x, _between(rng, 0.002, 0.02))
+    level_db = _level_db(x, log_uniform(rng, 0.002, 0.02))
     loud_db = float(np.quantile(level_db, 0.95))
     threshold_db = loud_db - rng.uniform(10.0, 45.0)
     depth_db, ratio = rng.uniform(10.0, 60.0), rng.uniform(1.5, 10.0)
     below = np.clip(threshold_db - level_db, 0.0, None)
     closed_db = np.minimum(below * (ratio - 1.0), depth_db)
-    smooth = _smoothed(closed_db, _between(rng, 0.005, 0.2))
+    smooth = _smoothed(closed_db, log_uniform(rng, 0.005, 0.2))
     gated: Samples = (x * 10.0 ** (-smooth / 20.0)).astype(np.float32)
     return gated
 
@@ -170,7 +171,7 @@ def compress(x: Samples, rng: np.random.Generator) -> Samples:
     -------
     np.ndarray [shape=(n,)]
     """
-    level_db = _level_db(x, _between(rng, 0.02, 0.5))
+    level_db = _level_db(x, log_uniform(rng, 0.02, 0.5))
     threshold_db = float(np.quantile(level_db, rng.uniform(0.2, 0.8)))
     ratio = rng.uniform(1.5, 6.0)
     above = np.maximum(level_db - threshold_db, 0.0)
@@ -189,8 +190,3 @@ def _smoothed(x: npt.NDArray[np.float64], over_s: float) -> npt.NDArray[np.float
     keep = np.exp(-1.0 / SAMPLE_RATE / over_s)
     followed: npt.NDArray[np.float64] = lfilter([1.0 - keep], [1.0, -keep], x)
     return followed
-
-
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Drawn evenly on a logarithmic scale."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceguard.errors import MissingExtraError, ParameterError
+from voiceguard.training.draws import log_uniform
 
 SAMPLE_RATE = 16_000
 _SHORTEST_S = 0.5
@@ -150,7 +151,7 @@ def _one_room(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 def _one_hall(rng: np.random.Generator, times: tuple[float, float]) -> npt.NDArray[np.float32]:
     size = rng.uniform([2.0, 2.0, 2.2], [12.0, 10.0, 4.0])
-    time_s = float(np.exp(rng.uniform(*np.log(times))))
+    time_s = log_uniform(rng, *times)
     # Walls that swallow everything leave a large room its echoes for so long.
     driest_s = _SABINE * float(np.prod(size) / (2.0 * np.sum(np.prod(size) / size)))
     absorption, order = walls_for(max(time_s, 1.02 * driest_s), size)
